@@ -1,0 +1,1 @@
+"""Evaluators that come with cosearch; they enter by the same door as a stranger's."""
