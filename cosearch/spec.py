@@ -211,7 +211,7 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceleratorSpec:
-    """An accelerator as a template's name and its parameters; `cosearch.hardware.build` checks it and makes it concrete.
+    """An accelerator as a template's name and its parameters; `cosearch.hardware.build` makes it concrete.
 
     Attributes:
         template: the template's name, such as ``systolic``.

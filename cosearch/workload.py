@@ -225,9 +225,15 @@ class _Builder:
         depth = dim // block.heads
         source, target = (image_tokens + 1) // 2, image_tokens // 2
         metric = self._vector(
-            f"{name}.metric", OperatorKind.SCORE, image_tokens, depth, (f"{name}.qkv",), wide, block.heads
+            f"{name}.metric",
+            OperatorKind.SCORE,
+            image_tokens,
+            depth,
+            (f"{name}.qkv",),
+            block.activation_bits,
+            block.heads,
         )
-        similar = self._matmul(f"{name}.similarity", source, depth, target, 1, (metric,), FLOAT_BITS, wide)
+        similar = self._matmul(f"{name}.similarity", source, depth, target, 1, (metric,), block.activation_bits, wide)
         picked = self._vector(f"{name}.select", OperatorKind.SELECT, source, target, (similar,), wide)
         return self._vector(f"{name}.merge", OperatorKind.MERGE, tokens, dim, (stream, picked), wide, out_rows=kept)
 
