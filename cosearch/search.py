@@ -1,0 +1,314 @@
+"""The one loop: ask, check what is cheap, train what is left, tell in order.
+
+What is told, and when, follows from the run file alone: the loop tells the oldest outstanding point (and those behind
+it that wait for nothing else) before it asks again, however fast the workers are. So the same seed gives the same
+front for any number of workers. A resumed run walks the same path from the start and finds its trainings in the store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from cosearch.errors import EvaluationError, SpecError, UserError
+from cosearch.evaluator import BatchEvaluator, Context, Evaluator
+from cosearch.front import FrontBuilder, Member, Objective
+from cosearch.plugins import PluginRef
+from cosearch.pool import Job, Pool
+from cosearch.runfile import Limit
+from cosearch.samplers import Sampler
+from cosearch.space import Space
+from cosearch.spec import Candidate, Point, Result, Status, Violation, to_json
+from cosearch.store import Evaluation, Store
+
+__all__ = ["Counts", "Leg", "Listener", "Problem", "training_seed"]
+
+HOPELESS = 20_000
+"""Points in a row that break a limit before the search gives up on them."""
+
+AHEAD = 10_000
+"""Points outstanding at most: a sampler that proposes only infeasible points is told so before it proposes more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """What is searched, apart from how.
+
+    Attributes:
+        space: where candidates come from.
+        objectives: what is traded off.
+        limits: what must hold.
+        cheap: evaluators that run here, before anything is trained.
+        costly: evaluators that run on the pool, by the name that the run file gives them.
+        task: the run file's ``task`` section.
+        seed: the run's seed.
+    """
+
+    space: Space
+    objectives: tuple[Objective, ...]
+    limits: tuple[Limit, ...]
+    cheap: tuple[Evaluator, ...]
+    costly: Mapping[str, PluginRef]
+    task: Mapping[str, Any]
+    seed: int
+
+
+@dataclass(kw_only=True)
+class Counts:
+    """How far a search has come.
+
+    Attributes:
+        asked: points proposed.
+        told: points whose result the sampler knows.
+        costed: points whose hardware cost was estimated.
+        trained: models evaluated on the pool (in this session or an earlier one of the same run).
+        reused: those of them that the store already had.
+        infeasible: points that broke a limit or constraint.
+        failed: points that failed.
+    """
+
+    asked: int = 0
+    told: int = 0
+    costed: int = 0
+    trained: int = 0
+    reused: int = 0
+    infeasible: int = 0
+    failed: int = 0
+
+
+class Listener(Protocol):
+    """Hears how a search goes."""
+
+    def told(self, leg: Leg) -> None:
+        """Called after results were told."""
+        ...
+
+    def waiting(self, leg: Leg) -> None:
+        """Called a few times a second while workers work."""
+        ...
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A point between asking and telling."""
+
+    index: int
+    point: Point
+    candidate: Candidate | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    violations: tuple[Violation, ...] = ()
+    failed: str = ""
+    subject: str = ""  # what has to be trained for it: a model's id, or a pair's; empty where nothing has
+    keys: tuple[str, ...] = ()  # what that is stored under, one for each costly evaluator
+
+
+def training_seed(run_seed: int, model_id: str) -> int:
+    """Returns the seed of a model's training: the same in every search with this run seed."""
+    return int.from_bytes(hashlib.sha256(f"{run_seed}/{model_id}".encode()).digest()[:7], "big")
+
+
+class Leg:
+    """One sampler's search: the search proper, or the baseline that it is compared with.
+
+    Args:
+        name: ``search`` or ``baseline``; names the file of told points.
+        problem: what is searched.
+        sampler: proposes points.
+        trainings: models to train in all (pairs, where a costly evaluator depends on the pair).
+        window: trainings outstanding at most.
+        points: points to ask at most; ``None`` for no bound.
+        store: where results become durable.
+        pool: where costly evaluations run.
+        listener: hears how it goes.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        problem: Problem,
+        sampler: Sampler,
+        *,
+        trainings: int,
+        window: int,
+        points: int | None = None,
+        store: Store,
+        pool: Pool,
+        listener: Listener,
+    ) -> None:
+        self.name, self.problem, self.sampler = name, problem, sampler
+        self.trainings, self.window, self.points = trainings, window, points
+        self.store, self.pool, self.listener = store, pool, listener
+        self.counts = Counts()
+        self.front = FrontBuilder(problem.objectives)
+        self.history: list[tuple[int, float]] = []
+        self.started = time.monotonic()
+        self._queue: deque[_Asked] = deque()
+        self._scopes = {name: ref.evaluator().scope for name, ref in problem.costly.items()}
+        self._wanted: set[str] = set()  # subjects that some asked point needs
+        self._settled: set[str] = set()  # subjects whose results were told
+        self._submitted: set[str] = set()  # keys
+        self._hopeless = 0
+
+    def run(self) -> None:
+        """Searches until the trainings are spent or the space is exhausted.
+
+        Raises:
+            UserError: no candidate keeps the limits.
+            StoreError: results cannot be written.
+            PoolError: the workers are gone.
+        """
+        while self._ask():
+            self._tell(self._wait_for_oldest())
+
+    def _ask(self) -> bool:
+        """Asks until the window is full; returns whether anything is outstanding."""
+        while (room := self._room()) > 0 and len(self._queue) < AHEAD:
+            points = self.sampler.ask(room)
+            if not points:
+                break
+            for asked in self._evaluate_cheaply(points):
+                self._want(asked)
+                self._queue.append(asked)
+            if not self._queue[0].subject:
+                break  # it broke a limit, which the sampler should know before it asks again
+        return bool(self._queue)
+
+    def _room(self) -> int:
+        """Returns how many trainings may be asked for now."""
+        if self.points is not None and self.counts.asked >= self.points:
+            return 0
+        outstanding = len(self._wanted) - len(self._settled)
+        return min(self.window - outstanding, self.trainings - len(self._wanted))
+
+    def _evaluate_cheaply(self, points: Sequence[Point]) -> Iterator[_Asked]:
+        """Decodes, costs and checks points; one batch for each run of points with the same model."""
+        asked = [_Asked(self.counts.asked + i, point) for i, point in enumerate(points)]
+        self.counts.asked += len(asked)
+        for one in asked:
+            one.violations = self.problem.space.violations(one.point)
+            if not one.violations:
+                one.candidate = self.problem.space.decode(one.point)
+        for _, group in itertools.groupby(asked, key=lambda a: a.candidate and a.candidate.model):
+            batch = [one for one in group if one.candidate is not None]
+            if batch:
+                self._cost(batch)
+        for one in asked:
+            one.violations += tuple(self._broken(one.metrics))
+        return iter(asked)
+
+    def _cost(self, batch: Sequence[_Asked]) -> None:
+        candidates = [one.candidate for one in batch if one.candidate is not None]
+        for evaluator in self.problem.cheap:
+            if isinstance(evaluator, BatchEvaluator):
+                try:
+                    columns = evaluator.evaluate_batch(candidates[0].model, [c.accelerator for c in candidates])
+                except (EvaluationError, SpecError):
+                    pass  # one by one below, to learn whose fault it is
+                else:
+                    for name, values in columns.items():
+                        for one, value in zip(batch, np.asarray(values, dtype=float).tolist(), strict=True):
+                            one.metrics[name] = value
+                    continue
+            for one, candidate in zip(batch, candidates, strict=True):
+                try:
+                    one.metrics.update(evaluator.evaluate(candidate, Context(seed=0, task=self.problem.task)))
+                except (EvaluationError, SpecError) as error:
+                    one.failed = one.failed or str(error)
+        self.counts.costed += len(batch)
+
+    def _broken(self, metrics: Mapping[str, float]) -> Iterator[Violation]:
+        for limit in self.problem.limits:
+            if limit.metric in metrics and (excess := limit.excess(metrics[limit.metric])) > 0:
+                yield Violation(limit=str(limit), excess=excess)
+
+    def _want(self, asked: _Asked) -> None:
+        """Submits the costly evaluations that a point still needs."""
+        if asked.candidate is None or asked.violations or asked.failed or not self._scopes:
+            return
+        candidate = asked.candidate
+        ids = {"model": candidate.model.id, "pair": candidate.id}
+        subject = ids["pair" if "pair" in self._scopes.values() else "model"]
+        if subject not in self._wanted and len(self._wanted) >= self.trainings:
+            asked.failed = "not evaluated: the trainings of this run are spent"
+            return
+        self._wanted.add(subject)
+        asked.subject = subject
+        asked.keys = tuple(f"{name}/{ids[scope]}" for name, scope in self._scopes.items())
+        for name, key in zip(self._scopes, asked.keys, strict=True):
+            if key in self._submitted:
+                continue
+            self._submitted.add(key)
+            if key in self.store.evaluations:
+                self.counts.reused += 1
+                continue
+            seed = training_seed(self.problem.seed, candidate.model.id)
+            evaluator = self.problem.costly[name]
+            self.pool.submit(Job(key=key, evaluator=evaluator, candidate=candidate, seed=seed, task=self.problem.task))
+
+    def _wait_for_oldest(self) -> list[_Asked]:
+        """Returns the oldest point, once its evaluations are in, and those behind it that need none but these."""
+        oldest = self._queue[0]
+        while any(key not in self.store.evaluations for key in oldest.keys):
+            for key, evaluation in self.pool.ready(timeout_s=0.25):
+                self.store.record(key, evaluation)
+            self.listener.waiting(self)
+        if oldest.subject:
+            self._settled.add(oldest.subject)
+        self.counts.trained = len(self._settled)
+        done = []
+        while self._queue and (not self._queue[0].subject or self._queue[0].subject in self._settled):
+            done.append(self._queue.popleft())
+        return done
+
+    def _tell(self, done: Sequence[_Asked]) -> None:
+        results = [self._result(one) for one in done]
+        self.store.tell(self.name, done[0].index, [json.dumps(to_json(r), sort_keys=True) for r in results])
+        self.sampler.tell(results)
+        members = []
+        for one, result in zip(done, results, strict=True):
+            self.counts.told += 1
+            self.counts.infeasible += result.status is Status.INFEASIBLE
+            self.counts.failed += result.status is Status.FAILED
+            if result.status is Status.OK and one.candidate is not None:
+                members.append(Member(candidate=one.candidate, metrics=result.metrics))
+        self.front.add(members)
+        if self.counts.trained and (not self.history or self.history[-1][0] < self.counts.trained):
+            self.history.append((self.counts.trained, self.front.hypervolume))
+        self._give_up_if_hopeless(results)
+        self.listener.told(self)
+
+    def _result(self, one: _Asked) -> Result:
+        ids = {"candidate_id": one.candidate.id, "model_id": one.candidate.model.id} if one.candidate else {}
+        metrics, failed = dict(one.metrics), one.failed
+        for key in one.keys:
+            evaluation: Evaluation = self.store.evaluations[key]
+            metrics.update(evaluation.metrics)
+            failed = failed or evaluation.failed
+        base: dict[str, Any] = {"index": one.index, "point": dict(one.point), "metrics": metrics, **ids}
+        violations = one.violations or tuple(self._broken(metrics))
+        if failed:
+            return Result(status=Status.FAILED, reason=failed, **base)
+        if violations:
+            return Result(status=Status.INFEASIBLE, violations=violations, **base)
+        values = tuple(o.minimised(metrics[o.metric]) for o in self.problem.objectives)
+        return Result(status=Status.OK, objectives=values, **base)
+
+    def _give_up_if_hopeless(self, results: Sequence[Result]) -> None:
+        if any(r.status is not Status.INFEASIBLE for r in results):
+            self._hopeless = 0
+            return
+        self._hopeless += len(results)
+        if self._hopeless >= HOPELESS:
+            nearest = min((v for r in results for v in r.violations), key=lambda v: v.excess)
+            raise UserError(
+                f"{self._hopeless} candidates in a row broke a limit (the nearest broke {nearest.limit!r} by "
+                f"{nearest.excess:.0%}); loosen the run file's limits, or widen the space"
+            )

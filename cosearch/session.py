@@ -1,0 +1,160 @@
+"""Puts a run together from its file, runs it, and leaves its front behind: what ``cosearch run`` does, for Python users.
+
+    loaded = load_run_file(find_run_file("quickstart"))
+    summary = run(loaded, Path("runs"))
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cosearch import __version__
+from cosearch.data import task_shape
+from cosearch.errors import FileError, UserError, did_you_mean
+from cosearch.evaluator import Evaluator, Metric
+from cosearch.front import Front, Objective
+from cosearch.plugins import EVALUATORS, SAMPLERS, PluginRef, refer
+from cosearch.pool import Pool, make_pool
+from cosearch.runfile import LoadedRun, SamplerSection, load_run_file
+from cosearch.samplers import Sampler
+from cosearch.search import Leg, Listener, Problem
+from cosearch.space import Space, load_space
+from cosearch.store import Store, read_state
+
+__all__ = ["Summary", "build_problem", "reopen", "run", "run_metrics"]
+
+SAMPLER_ARGUMENTS = ("space", "objectives", "seed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What a run came to.
+
+    Attributes:
+        folder: the run's folder.
+        front: the non-dominated candidates.
+        legs: the search, and the baseline where the run file has one.
+        hypervolumes: by leg, in one common box.
+        seconds: wall time of this session.
+        warnings: what went wrong without stopping it.
+    """
+
+    folder: Path
+    front: Front
+    legs: Mapping[str, Leg]
+    hypervolumes: Mapping[str, float]
+    seconds: float
+    warnings: tuple[str, ...] = ()
+
+
+def resolve_task(task: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Returns the task section with its path, if it has one, made absolute from the run file's folder."""
+    resolved = dict(task)
+    if isinstance(path := resolved.get("path"), str):
+        resolved["path"] = str((folder / path).resolve())
+    return resolved
+
+
+def build_problem(loaded: LoadedRun, folder: Path, space_file: Path | None = None) -> Problem:
+    """Returns what a run file asks to search.
+
+    Args:
+        loaded: the run file.
+        folder: what its relative paths start from.
+        space_file: a copy of the space, to read instead of the one that the run file names.
+
+    Raises:
+        UserError: a name leads nowhere, or the parts do not fit.
+    """
+    file = loaded.file
+    task = resolve_task(file.task, folder)
+    with _blaming(loaded, "task"):
+        shape = task_shape(task)
+    space = load_space(str(space_file or _relative(file.space, folder)), shape)
+    cheap, costly, metrics = _evaluators(loaded, folder)
+    for place, name in _wanted_metrics(loaded):
+        if name not in metrics:
+            raise loaded.error(place, f"names {name!r}, which no evaluator of this run gives", did_you_mean(name, metrics))
+    objectives = tuple(
+        Objective(metric=name, direction=metrics[name].direction, unit=metrics[name].unit) for name in file.objectives
+    )
+    if not costly and file.search.points is None:
+        raise loaded.error("search.points", "is missing, and nothing in this run is trained", "say how many to propose")
+    return Problem(
+        space=space, objectives=objectives, limits=loaded.limits, cheap=cheap, costly=costly, task=task, seed=file.seed
+    )
+
+
+@contextmanager
+def _blaming(loaded: LoadedRun, field: str) -> Iterator[None]:
+    """Turns a user's error raised inside into one that names the run file and ``field``."""
+    try:
+        yield
+    except FileError:
+        raise
+    except UserError as error:
+        problem, separator, remedy = str(error).partition("; ")
+        raise loaded.error(field, f"is wrong: {problem}", remedy if separator else "mend it") from error
+
+
+def _relative(name: str, folder: Path) -> str | Path:
+    is_path = name.endswith((".yaml", ".yml")) or "/" in name
+    return folder / name if is_path else name
+
+
+def _wanted_metrics(loaded: LoadedRun) -> list[tuple[str, str]]:
+    wanted = [(f"objectives[{i}]", name) for i, name in enumerate(loaded.file.objectives)]
+    return wanted + [(f"limits[{i}]", limit.metric) for i, limit in enumerate(loaded.limits)]
+
+
+def _evaluators(
+    loaded: LoadedRun, folder: Path
+) -> tuple[tuple[Evaluator, ...], dict[str, PluginRef], dict[str, Metric]]:
+    cheap: list[Evaluator] = []
+    costly: dict[str, PluginRef] = {}
+    metrics: dict[str, Metric] = {}
+    for name, section in loaded.file.evaluators.items():
+        with _blaming(loaded, f"evaluators.{name}"):
+            ref = refer(EVALUATORS, section.use, section.options, folder)
+            evaluator = ref.evaluator()
+        for metric in evaluator.metrics:
+            if metric.name in metrics:
+                raise loaded.error(
+                    f"evaluators.{name}", f"gives {metric.name!r}, as another one does", "leave one of the two out"
+                )
+            metrics[metric.name] = metric
+        if evaluator.cheap:
+            cheap.append(evaluator)
+        else:
+            costly[name] = ref
+    return tuple(cheap), costly, metrics
+
+
+def run_metrics(loaded: LoadedRun, folder: Path) -> dict[str, Metric]:
+    """Returns every metric that the run's evaluators give, by name."""
+    return _evaluators(loaded, folder)[2]
+
+
+def make_sampler(loaded: LoadedRun, field: str, section: SamplerSection, folder: Path, problem: Problem) -> Sampler:
+    """Returns the sampler that a section of the run file (``search`` or ``baseline``) asks for.
+
+    Raises:
+        FileError: there is no such sampler, or it refuses its options.
+    """
+    with _blaming(loaded, f"{field}.sampler"):
+        ref = refer(SAMPLERS, section.sampler, section.options, folder)
+        factory = ref.load()
+    with _blaming(loaded, f"{field}.options"):
+        ref.check_options(given=SAMPLER_ARGUMENTS)
+        made = factory(problem.space, len(problem.objectives), problem.seed, **section.options)
+    if not isinstance(made, Sampler):
+        raise loaded.error(f"{field}.sampler", f"is {section.sampler!r}, which has no ask and tell", "name a sampler")
+    return made

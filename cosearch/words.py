@@ -1,0 +1,192 @@
+"""Numbers, models and accelerators in words, for tables, plots and messages.
+
+Specs hold SI units (`cosearch.spec`); this is the only place that scales them for people.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from cosearch.spec import FLOAT_BITS, AcceleratorSpec, ModelSpec, Scalar
+
+__all__ = ["describe_accelerator", "describe_model", "label", "quantity", "unit_of"]
+
+_DECIMAL = ("q", "r", "y", "z", "a", "f", "p", "n", "u", "m", "", "k", "M", "G", "T", "P", "E", "Z", "Y", "R", "Q")
+"""SI prefixes from 1e-30 to 1e30 (BIPM, The International System of Units, 9th edition, table 7); ``u`` is micro."""
+
+_BINARY = ("", "Ki", "Mi", "Gi", "Ti", "Pi")
+"""Binary prefixes (IEC 80000-13); on-chip memories come in powers of two."""
+
+_UNSCALED = ("mm2", "m2", "%", "dB")
+"""Units that take no prefix: a prefix before a squared unit reads as something else."""
+
+_SUFFIXES = {
+    "bytes_per_s": "B/s",
+    "macs_per_s": "MAC/s",
+    "per_s": "/s",
+    "s": "s",
+    "j": "J",
+    "w": "W",
+    "hz": "Hz",
+    "mm2": "mm2",
+    "m2": "m2",
+    "bytes": "B",
+    "bits": "bit",
+    "macs": "MAC",
+    "cycles": "cycles",
+}
+"""Unit for each ending of a metric's name, longest first."""
+
+
+def quantity(value: float, unit: str) -> str:
+    """Returns ``value`` to three significant digits with a readable prefix.
+
+    Args:
+        value: in ``unit``, without prefix.
+        unit: such as ``s``, ``J`` or ``Hz``; ``B`` is scaled in powers of 1024, ``mm2`` not at all; empty for a ratio.
+
+    Examples:
+        >>> quantity(0.00123, "s"), quantity(45.6e-6, "J"), quantity(8192, "B"), quantity(0.91234, "")
+        ('1.23 ms', '45.6 uJ', '8 KiB', '0.912')
+    """
+    if not math.isfinite(value):
+        return f"{value} {unit}".rstrip()
+    if unit == "" or unit in _UNSCALED or value == 0:
+        return f"{_plain(value)} {unit}".rstrip()
+    if unit == "B":
+        return _scaled(value, 1024, _BINARY, 0, unit, whole=True)
+    return _scaled(value, 1000, _DECIMAL, _DECIMAL.index(""), unit, whole=False)
+
+
+def unit_of(metric: str) -> str:
+    """Returns the unit that a metric's name ends in (``latency_s``: ``s``, ``peak_bytes``: ``B``); empty for a ratio."""
+    for suffix, unit in _SUFFIXES.items():
+        if metric == suffix or metric.endswith(f"_{suffix}"):
+            return unit
+    return ""
+
+
+def label(metric: str) -> str:
+    """Returns a metric's name for people: ``dram_energy_j`` is ``DRAM energy``, ``peak_bytes`` is ``Peak memory``."""
+    stem = metric
+    for suffix in _SUFFIXES:
+        if metric.endswith(f"_{suffix}"):
+            stem = metric.removesuffix(f"_{suffix}")
+            break
+    if stem == "peak" and metric.endswith("_bytes"):
+        stem = "peak memory"
+    words = [word.upper() if word in ("dram", "sram", "mac", "macs", "edp") else word for word in stem.split("_")]
+    text = " ".join(words)
+    return text[:1].upper() + text[1:]
+
+
+def describe_model(model: ModelSpec) -> str:
+    """Returns a model in one line, values that differ between blocks joined by ``/``.
+
+    Token counts are those of the image (class token left out), from the stem on: ``prune 16>10>6`` reduces twice.
+    ``W`` and ``A`` are the widths of weights and activations in bits; ``float`` is single precision.
+
+    Examples:
+        ``dim 48, 3 blocks, 2 heads, MLP 96, patch 4, prune 16>10>6, W 8/6/4 A 8``
+    """
+    blocks = model.blocks
+    heads = _each([block.heads for block in blocks])
+    parts = [
+        f"dim {model.dim}",
+        f"{len(blocks)} {'block' if len(blocks) == 1 else 'blocks'}",
+        f"{heads} {'head' if heads == '1' else 'heads'}",
+        f"MLP {_each([block.mlp_hidden for block in blocks])}",
+        f"patch {model.patch}" + (f"+{model.overlap}" if model.overlap else ""),
+    ]
+    if model.stem_hidden:
+        parts.append(f"stem {model.stem_hidden}")
+    if model.token_method != "none":
+        kept = [model.patches, *(block.keep_tokens for block in blocks if block.keep_tokens is not None)]
+        parts.append(f"{model.token_method} {'>'.join(map(str, kept))}")
+    weights = _each([_bits(block.weight_bits) for block in blocks])
+    activations = _each([_bits(block.activation_bits) for block in blocks])
+    edge = _bits(model.edge_bits)
+    if weights == activations == edge == "float":
+        return ", ".join([*parts, "float"])
+    parts.append(f"W {weights} A {activations}" + (f" edges {edge}" if model.edge_bits != FLOAT_BITS else ""))
+    return ", ".join(parts)
+
+
+def describe_accelerator(accelerator: AcceleratorSpec) -> str:
+    """Returns an accelerator in one line; parameters without a customary place follow by name.
+
+    Examples:
+        ``16x32 ws, 8/8/4 KiB, 1 GB/s, 400 MHz`` is a 16-row, 32-column array, weight-stationary, with 8, 8 and 4 KiB for
+        inputs, weights and outputs.
+    """
+    rest = accelerator.as_dict()
+    parts = [_array(rest), _buffers(rest)]
+    parts += [
+        quantity(float(rest.pop(name)), unit_of(name))
+        for name in ("dram_bytes_per_s", "clock_hz")
+        if _is_number(rest.get(name))
+    ]
+    parts += [f"{name} {_value(name, value)}" for name, value in rest.items()]
+    text = ", ".join(part for part in parts if part)
+    return text if accelerator.template == "systolic" and text else f"{accelerator.template} {text}".rstrip()
+
+
+def _array(rest: dict[str, Scalar]) -> str:
+    shape = f"{rest.pop('rows')}x{rest.pop('columns')}" if {"rows", "columns"} <= rest.keys() else ""
+    return f"{shape} {rest.pop('dataflow', '')}".strip()
+
+
+def _buffers(rest: dict[str, Scalar]) -> str:
+    names = [name for name in ("input_bytes", "weight_bytes", "output_bytes") if _is_number(rest.get(name))]
+    sizes = [float(rest.pop(name)) for name in names]
+    if len(sizes) < 3:
+        return ", ".join(f"{name} {quantity(size, 'B')}" for name, size in zip(names, sizes, strict=True))
+    return f"{'/'.join(_plain(size / 1024) for size in sizes)} KiB"
+
+
+def _is_number(value: Scalar | None) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _value(name: str, value: Scalar) -> str:
+    return quantity(float(value), unit_of(name)) if _is_number(value) and unit_of(name) else str(value)
+
+
+def _bits(bits: int) -> str:
+    return "float" if bits == FLOAT_BITS else str(bits)
+
+
+def _each(values: Sequence[object]) -> str:
+    """Returns the one value that all share, or all of them."""
+    texts = [str(value) for value in values]
+    return texts[0] if len(set(texts)) == 1 else "/".join(texts)
+
+
+def _scaled(value: float, base: int, prefixes: Sequence[str], zero: int, unit: str, *, whole: bool) -> str:
+    last = len(prefixes) - 1
+    power = min(max(math.floor(math.log(abs(value), base)) + zero, 0), last)
+    # the logarithm, and rounding to three digits, can each land one prefix off
+    if power < last and abs(float(f"{value / base ** (power - zero):.3g}")) >= base:
+        power += 1
+    if power > 0 and abs(float(f"{value / base ** (power - zero):.3g}")) < 1:
+        power -= 1
+    scaled = value / float(base) ** (power - zero)
+    text = _plain(scaled) if whole else _three(scaled)
+    return f"{text} {prefixes[power]}{unit}"
+
+
+def _three(value: float) -> str:
+    """Returns a number of 1 to 1000 with three significant digits, zeros kept: 1.00, 45.6, 123."""
+    if not 1 <= abs(float(f"{value:.3g}")) < 1000:  # beyond the last prefix
+        return f"{value:.3g}"
+    digits = 2 - min(max(math.floor(math.log10(abs(value))), 0), 2)
+    text = f"{value:.{digits}f}"
+    return f"{value:.{digits - 1}f}" if digits and len(text.lstrip("-")) > 4 else text
+
+
+def _plain(value: float) -> str:
+    """Returns three significant digits without zeros at the end; whole numbers below a million in full."""
+    if value == int(value) and abs(value) < 1e6:
+        return str(int(value))
+    return f"{value:.0f}" if 100 <= abs(value) < 1e6 else f"{value:.3g}"
