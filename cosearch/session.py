@@ -158,3 +158,68 @@ def make_sampler(loaded: LoadedRun, field: str, section: SamplerSection, folder:
     if not isinstance(made, Sampler):
         raise loaded.error(f"{field}.sampler", f"is {section.sampler!r}, which has no ask and tell", "name a sampler")
     return made
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A run that was checked and can start.
+
+    Attributes:
+        folder: where its results go.
+        loaded: the run file.
+        origin: what the run file's relative paths start from.
+        problem: what is searched.
+        changes: values that the command line put in place of the file's.
+        fresh: whether the run is new.
+    """
+
+    folder: Path
+    loaded: LoadedRun
+    origin: Path
+    problem: Problem
+    changes: Mapping[str, Any]
+    fresh: bool
+
+
+def begin(loaded: LoadedRun, runs: Path, changes: Mapping[str, Any] | None = None) -> Prepared:
+    """Returns a new run, checked in full but not started; its folder is the first free of NAME, NAME-2, NAME-3...
+
+    Raises:
+        UserError: the run file, or a part that it names, is wrong.
+    """
+    origin = loaded.path.resolve().parent
+    problem = build_problem(loaded, origin)
+    _legs_of(loaded, origin, problem)  # samplers refuse wrong options now, not after the first leg
+    name = loaded.file.name
+    numbers = itertools.chain([""], (f"-{n}" for n in itertools.count(2)))
+    folder = next(runs / f"{name}{n}" for n in numbers if not (runs / f"{name}{n}").exists())
+    return Prepared(
+        folder=folder, loaded=loaded, origin=origin, problem=problem, changes=dict(changes or {}), fresh=True
+    )
+
+
+def reopen(folder: Path, changes: Mapping[str, Any] | None = None) -> Prepared:
+    """Returns a run that was begun before, to go on with.
+
+    Args:
+        folder: the run's folder.
+        changes: values to put in place of the run file's; only ``pool`` and ``mlflow`` may change.
+
+    Raises:
+        StoreError: it is not a whole run.
+    """
+    state = read_state(folder)
+    both = {**state["changes"], **(changes or {})}
+    origin = Path(state["origin"])
+    loaded = load_run_file(folder / "run.yaml", both)
+    problem = build_problem(loaded, origin, folder / "space.yaml")
+    return Prepared(folder=folder, loaded=loaded, origin=origin, problem=problem, changes=both, fresh=False)
+
+
+def _legs_of(loaded: LoadedRun, origin: Path, problem: Problem) -> dict[str, Sampler]:
+    sections = {"search": loaded.file.search, "baseline": loaded.file.baseline}
+    return {
+        name: make_sampler(loaded, name, section, origin, problem)
+        for name, section in sections.items()
+        if section is not None
+    }

@@ -1,0 +1,122 @@
+"""``cosearch estimate``, ``space``, ``list`` and ``schema``: looking without searching."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+__all__ = ["add_to"]
+
+ESTIMATE_EXAMPLES = """\
+Examples:
+
+  cosearch estimate --dim 192 --depth 12 --heads 3 --rows 32 --cols 32        DeiT-Tiny, 8 bits
+  cosearch estimate --dim 192 --depth 12 --heads 3 --weight-bits 4 --pe-bits 4 --dataflow os
+  cosearch estimate pair/candidate.json                                       a pair from a file
+"""
+SPACE_EXAMPLES = """\
+Examples:
+
+  cosearch space describe vit_digits_systolic
+  cosearch space sample spaces/mine.yaml --n 3 --seed 1
+  cosearch space count deit_tiny_edge
+  cosearch space explain vit_digits_systolic point.json     why a point is not valid
+"""
+SpaceArgument = Annotated[str, typer.Argument(help="Name of a space, or its path.", metavar="SPACE")]
+TaskOption = Annotated[
+    str, typer.Option("--task", help="Images it is for: HEIGHTxWIDTHxCHANNELS:CLASSES[xLABELS].", metavar="SHAPE")
+]
+DIGIT_PAIRS = "16x16x1:10x2"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.command(epilog=ESTIMATE_EXAMPLES)(estimate)
+    spaces = typer.Typer(
+        help="Look into a search space.", epilog=SPACE_EXAMPLES, no_args_is_help=True, rich_markup_mode="rich"
+    )
+    for command in (describe, sample, count, explain):
+        spaces.command()(command)
+    app.add_typer(spaces, name="space")
+    app.command("list")(list_parts)
+    app.command()(schema)
+
+
+def estimate(
+    file: Annotated[Path | None, typer.Argument(help="A pair as JSON (candidate.json).", show_default=False)] = None,
+    image: Annotated[int, typer.Option(help="Side of the image, pixels.")] = 224,
+    classes: Annotated[int, typer.Option()] = 1000,
+    patch: Annotated[int, typer.Option()] = 16,
+    dim: Annotated[int, typer.Option()] = 192,
+    depth: Annotated[int, typer.Option()] = 12,
+    heads: Annotated[int, typer.Option()] = 3,
+    mlp_ratio: Annotated[float, typer.Option()] = 4.0,
+    weight_bits: Annotated[int, typer.Option()] = 8,
+    activation_bits: Annotated[int, typer.Option()] = 8,
+    rows: Annotated[int, typer.Option()] = 32,
+    cols: Annotated[int, typer.Option()] = 32,
+    dataflow: Annotated[str, typer.Option(help="ws, os or is.")] = "ws",
+    buffer_kib: Annotated[int, typer.Option(help="Each of the three scratchpads, KiB.")] = 64,
+    dram_gb_per_s: Annotated[float, typer.Option(help="DRAM bandwidth, 1e9 bytes per second.")] = 4.0,
+    clock_mhz: Annotated[float, typer.Option()] = 500.0,
+    pe_bits: Annotated[int, typer.Option(help="Operand width of one multiplier.")] = 8,
+    technology: Annotated[str, typer.Option(help="Table of energies and areas.")] = "horowitz_45nm",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Estimate the cost of one pair, with a table of its operators."""
+    from cosearch import hardware
+    from cosearch.cli.show import cost_tables
+    from cosearch.spec import AcceleratorSpec, BlockSpec, Candidate, ModelSpec, TaskShape, to_json
+    from cosearch.workload import workload
+
+    if file is not None:
+        candidate = _read_candidate(file)
+    else:
+        block = BlockSpec(
+            heads=heads, mlp_hidden=round(mlp_ratio * dim), weight_bits=weight_bits, activation_bits=activation_bits
+        )
+        task = TaskShape(image=(image, image), channels=3, classes=classes)
+        edge = max(weight_bits, activation_bits)
+        parameters = {
+            "rows": rows,
+            "cols": cols,
+            "dataflow": dataflow,
+            "ifmap_kib": buffer_kib,
+            "filter_kib": buffer_kib,
+            "ofmap_kib": buffer_kib,
+            "dram_bytes_per_s": dram_gb_per_s * 1e9,
+            "clock_hz": clock_mhz * 1e6,
+            "pe_bits": pe_bits,
+        }
+        candidate = Candidate(
+            model=ModelSpec(task=task, patch=patch, dim=dim, blocks=(block,) * depth, edge_bits=edge),
+            accelerator=AcceleratorSpec.of("systolic", parameters),
+        )
+    array = hardware.build(candidate.accelerator)
+    load = workload(candidate.model)
+    cost = hardware.estimate(load, array, hardware.technology(technology))
+    if as_json:
+        print(json.dumps(to_json(cost), indent=1, sort_keys=True))
+        return
+    console = Console(highlight=False)
+    for table in cost_tables(candidate, load, cost, technology):
+        console.print(table)
+
+
+def _read_candidate(file: Path):  # type: ignore[no-untyped-def]
+    from cosearch.errors import FileError, SpecError
+    from cosearch.spec import Candidate, from_json
+
+    try:
+        return from_json(Candidate, json.loads(file.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise FileError(str(file), "", f"cannot be read ({error.strerror})", "give the path of a candidate.json") from error
+    except ValueError as error:
+        raise FileError(str(file), "", f"is not JSON ({error})", "mend it; 'cosearch front RUN --json' shows the form") from error
+    except SpecError as error:
+        raise FileError(str(file), error.field, error.problem, error.remedy) from error

@@ -1,0 +1,50 @@
+"""What hardware a candidate needs and what running a workload on it costs.
+
+    >>> from cosearch.hardware import SystolicArray, estimate, technology
+    >>> array = SystolicArray(
+    ...     rows=16, cols=16, dataflow="ws", ifmap_kib=64, filter_kib=64, ofmap_kib=64,
+    ...     dram_bytes_per_s=4e9, clock_hz=500e6,
+    ... )
+    >>> technology("horowitz_45nm").node_nm
+    45
+
+`estimate` gives one `Cost` with a breakdown per operator, `estimate_batch` the totals for any number of accelerators;
+both are pure. Formulas are in the modules' texts, each with its source.
+"""
+
+from __future__ import annotations
+
+from cosearch.hardware.estimate import BatchCost, Cost, OperatorCost, estimate, estimate_batch
+from cosearch.hardware.scalesim import ScaleSimCounts, scalesim_config, scalesim_counts, scalesim_topology
+from cosearch.hardware.technology import TECHNOLOGIES, Technology, technology
+from cosearch.hardware.templates import (
+    DATAFLOWS,
+    OVERLAPS,
+    PE_BITS,
+    TEMPLATES,
+    SystolicArray,
+    SystolicArrays,
+    build,
+)
+
+__all__ = [
+    "DATAFLOWS",
+    "OVERLAPS",
+    "PE_BITS",
+    "TECHNOLOGIES",
+    "TEMPLATES",
+    "BatchCost",
+    "Cost",
+    "OperatorCost",
+    "ScaleSimCounts",
+    "SystolicArray",
+    "SystolicArrays",
+    "Technology",
+    "build",
+    "estimate",
+    "estimate_batch",
+    "scalesim_config",
+    "scalesim_counts",
+    "scalesim_topology",
+    "technology",
+]
