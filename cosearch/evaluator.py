@@ -27,12 +27,14 @@ class Metric:
         unit: unit for people, such as ``s``; empty for a ratio.
         direction: whether more is better (``max``) or less is (``min``).
         description: one line.
+        bounds: smallest and largest possible value, where the metric has them (0 and 1 for a share).
     """
 
     name: str
     unit: str
     direction: Literal["min", "max"]
     description: str
+    bounds: tuple[float, float] | None = None
 
 
 @dataclass(kw_only=True)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from cosearch.errors import FileError, NotFoundError, did_you_mean
 
-__all__ = ["EvaluatorSection", "Limit", "RunFile", "SamplerSection", "find_run_file", "load_run_file", "run_schema"]
+__all__ = ["EvaluatorSection", "Limit", "RunFile", "SamplerSection", "find_run_file", "known_runs", "load_run_file", "run_schema"]
 
 RUN_VERSION = "run/1"
 _LIMIT = re.compile(r"^\s*([A-Za-z_]\w*)\s*(<=|>=)\s*([-+0-9.eE_]+)\s*$")
@@ -181,15 +181,16 @@ def find_run_file(name: str) -> Path:
     path = Path(name)
     if path.suffix in {".yaml", ".yml"} or path.parent != Path():
         if not path.is_file():
-            raise NotFoundError(f"{path} is not a file; give the path of a run file, or a name: {_known_runs()}")
+            raise NotFoundError(f"{path} is not a file; give the path of a run file, or a name: {known_runs()}")
         return path
     for folder in (Path("runs"), shipped_runs()):
         if (folder / f"{name}.yaml").is_file():
             return folder / f"{name}.yaml"
-    raise NotFoundError(f"no run file is called {name!r}; {did_you_mean(name, _known_runs())}")
+    raise NotFoundError(f"no run file is called {name!r}; {did_you_mean(name, known_runs())}")
 
 
-def _known_runs() -> list[str]:
+def known_runs() -> list[str]:
+    """Returns the names of the run files in ``./runs`` and of those that come with cosearch."""
     return sorted({p.stem for folder in (Path("runs"), shipped_runs()) for p in folder.glob("*.yaml")})
 
 

@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -25,11 +25,13 @@ from cosearch.plugins import PluginRef
 from cosearch.pool import Job, Pool
 from cosearch.runfile import Limit
 from cosearch.samplers import Sampler
-from cosearch.space import Space
 from cosearch.spec import Candidate, Point, Result, Status, Violation, to_json
 from cosearch.store import Evaluation, Store
 
-__all__ = ["Counts", "Leg", "Listener", "Problem", "training_seed"]
+if TYPE_CHECKING:
+    from cosearch.space import Space
+
+__all__ = ["Counts", "Leg", "Listener", "Problem", "cost_batch", "training_seed"]
 
 HOPELESS = 20_000
 """Points in a row that break a limit before the search gives up on them."""
@@ -115,6 +117,36 @@ def training_seed(run_seed: int, model_id: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{run_seed}/{model_id}".encode()).digest()[:7], "big")
 
 
+def cost_batch(problem: Problem, candidates: Sequence[Candidate]) -> list[dict[str, float] | str]:
+    """Returns what the cheap evaluators give for candidates that share a model: metrics, or why it failed."""
+    costs: list[dict[str, float] | str] = [{} for _ in candidates]
+    for evaluator in problem.cheap:
+        columns = _columns(evaluator, candidates)
+        for i, candidate in enumerate(candidates):
+            known = costs[i]
+            if isinstance(known, str):
+                continue
+            if columns is not None:
+                known.update({name: column[i] for name, column in columns.items()})
+                continue
+            try:
+                known.update(evaluator.evaluate(candidate, Context(seed=problem.seed, task=problem.task)))
+            except (EvaluationError, SpecError) as error:
+                costs[i] = str(error)
+    return costs
+
+
+def _columns(evaluator: Evaluator, candidates: Sequence[Candidate]) -> dict[str, list[float]] | None:
+    """Returns the metrics of candidates that share a model in one call, or ``None`` where that does not work."""
+    if not isinstance(evaluator, BatchEvaluator):
+        return None
+    try:
+        batch = evaluator.evaluate_batch(candidates[0].model, [c.accelerator for c in candidates])
+    except (EvaluationError, SpecError):
+        return None  # one by one, to learn whose fault it is
+    return {name: np.asarray(values, dtype=float).tolist() for name, values in batch.items()}
+
+
 class Leg:
     """One sampler's search: the search proper, or the baseline that it is compared with.
 
@@ -128,6 +160,7 @@ class Leg:
         store: where results become durable.
         pool: where costly evaluations run.
         listener: hears how it goes.
+        front: what the found pairs go to.
     """
 
     def __init__(
@@ -142,12 +175,13 @@ class Leg:
         store: Store,
         pool: Pool,
         listener: Listener,
+        front: FrontBuilder,
     ) -> None:
         self.name, self.problem, self.sampler = name, problem, sampler
         self.trainings, self.window, self.points = trainings, window, points
         self.store, self.pool, self.listener = store, pool, listener
         self.counts = Counts()
-        self.front = FrontBuilder(problem.objectives)
+        self.front = front
         self.history: list[tuple[int, float]] = []
         self.started = time.monotonic()
         self._queue: deque[_Asked] = deque()
@@ -206,22 +240,11 @@ class Leg:
 
     def _cost(self, batch: Sequence[_Asked]) -> None:
         candidates = [one.candidate for one in batch if one.candidate is not None]
-        for evaluator in self.problem.cheap:
-            if isinstance(evaluator, BatchEvaluator):
-                try:
-                    columns = evaluator.evaluate_batch(candidates[0].model, [c.accelerator for c in candidates])
-                except (EvaluationError, SpecError):
-                    pass  # one by one below, to learn whose fault it is
-                else:
-                    for name, values in columns.items():
-                        for one, value in zip(batch, np.asarray(values, dtype=float).tolist(), strict=True):
-                            one.metrics[name] = value
-                    continue
-            for one, candidate in zip(batch, candidates, strict=True):
-                try:
-                    one.metrics.update(evaluator.evaluate(candidate, Context(seed=0, task=self.problem.task)))
-                except (EvaluationError, SpecError) as error:
-                    one.failed = one.failed or str(error)
+        for one, cost in zip(batch, cost_batch(self.problem, candidates), strict=True):
+            if isinstance(cost, str):
+                one.failed = cost
+            else:
+                one.metrics.update(cost)
         self.counts.costed += len(batch)
 
     def _broken(self, metrics: Mapping[str, float]) -> Iterator[Violation]:

@@ -1,37 +1,44 @@
 """Puts a run together from its file, runs it, and leaves its front behind: what ``cosearch run`` does, for Python users.
 
-    loaded = load_run_file(find_run_file("quickstart"))
-    summary = run(loaded, Path("runs"))
+loaded = load_run_file(find_run_file("quickstart"))
+summary = run(loaded, Path("runs"))
 """
 
 from __future__ import annotations
 
+import itertools
 import json
-import os
-import platform
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cosearch import __version__
 from cosearch.data import task_shape
-from cosearch.errors import FileError, UserError, did_you_mean
+from cosearch.errors import FileError, StoreError, UserError, did_you_mean
 from cosearch.evaluator import Evaluator, Metric
-from cosearch.front import Front, Objective
+from cosearch.front import Front, FrontBuilder, Objective, Scale, front_from_json, front_text
 from cosearch.plugins import EVALUATORS, SAMPLERS, PluginRef, refer
-from cosearch.pool import Pool, make_pool
+from cosearch.plots import front_page
+from cosearch.pool import make_pool
 from cosearch.runfile import LoadedRun, SamplerSection, load_run_file
 from cosearch.samplers import Sampler
-from cosearch.search import Leg, Listener, Problem
+from cosearch.search import Leg, Listener, Problem, cost_batch
 from cosearch.space import Space, load_space
 from cosearch.store import Store, read_state
+from cosearch.track import Tracker, locate
 
 __all__ = ["Summary", "build_problem", "reopen", "run", "run_metrics"]
 
 SAMPLER_ARGUMENTS = ("space", "objectives", "seed")
+
+
+BOX_SAMPLE = 64
+"""Random pairs whose costs give the box that the hypervolume is measured in while a search runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +89,9 @@ def build_problem(loaded: LoadedRun, folder: Path, space_file: Path | None = Non
     cheap, costly, metrics = _evaluators(loaded, folder)
     for place, name in _wanted_metrics(loaded):
         if name not in metrics:
-            raise loaded.error(place, f"names {name!r}, which no evaluator of this run gives", did_you_mean(name, metrics))
+            raise loaded.error(
+                place, f"names {name!r}, which no evaluator of this run gives", did_you_mean(name, metrics)
+            )
     objectives = tuple(
         Objective(metric=name, direction=metrics[name].direction, unit=metrics[name].unit) for name in file.objectives
     )
@@ -223,3 +232,152 @@ def _legs_of(loaded: LoadedRun, origin: Path, problem: Problem) -> dict[str, Sam
         for name, section in sections.items()
         if section is not None
     }
+
+
+def run(prepared: Prepared, listener: Listener) -> Summary:
+    """Runs a prepared search to its end, and writes its front into the run's folder and into MLflow.
+
+    Whatever ends it early, results so far are on disk and `reopen` goes on from there.
+
+    Raises:
+        StoreError, PoolError, TrackingError: the machine stands in the way.
+        KeyboardInterrupt: the user stopped it; the front so far was written.
+    """
+    started = time.monotonic()
+    file, problem = prepared.loaded.file, prepared.problem
+    with ExitStack() as stack:
+        tracker = _open_tracker(prepared)
+        store = _open_store(prepared)
+        stack.callback(store.close)
+        if tracker is not None:
+            store.update(mlflow_run=tracker.run_id)
+        pool = make_pool(file.pool.address, file.pool.workers)
+        stack.callback(pool.close)
+        bounds = _live_bounds(problem, run_metrics(prepared.loaded, prepared.origin))
+        legs = {
+            name: Leg(
+                name,
+                problem,
+                sampler,
+                trainings=file.search.trainings,
+                window=file.search.window,
+                points=file.search.points,
+                store=store,
+                pool=pool,
+                listener=_Tracked(listener, tracker),
+                front=FrontBuilder(problem.objectives, bounds),
+            )
+            for name, sampler in _legs_of(prepared.loaded, prepared.origin, problem).items()
+        }
+        try:
+            for leg in legs.values():
+                leg.run()
+        except BaseException as error:
+            if tracker is not None:
+                tracker.abort("stopped by the user" if isinstance(error, KeyboardInterrupt) else str(error))
+            if not isinstance(error, StoreError):
+                _write_front(prepared, store, legs)
+            raise
+        return _finish(prepared, store, legs, tracker, time.monotonic() - started)
+
+
+def _open_store(prepared: Prepared) -> Store:
+    if not prepared.fresh:
+        return Store.open(prepared.folder)
+    files = {"run.yaml": prepared.loaded.text, "space.yaml": Path(prepared.problem.space.file).read_text("utf-8")}
+    state = {
+        "cosearch": __version__,
+        "origin": str(prepared.origin),
+        "changes": prepared.changes,
+        "seed": prepared.problem.seed,
+    }
+    return Store.create(prepared.folder, files, state)
+
+
+def _open_tracker(prepared: Prepared) -> Tracker | None:
+    section = prepared.loaded.file.mlflow
+    if not section.enabled:
+        return None
+    file = prepared.loaded.file
+    state = {} if prepared.fresh else read_state(prepared.folder)
+    return Tracker.open(
+        locate(prepared.folder.parent, section.tracking_uri),
+        experiment=section.experiment,
+        name=prepared.folder.name,
+        parameters={
+            "space": prepared.problem.space.name,
+            "task": file.task,
+            "seed": file.seed,
+            "objectives": ", ".join(file.objectives),
+            "limits": ", ".join(file.limits),
+            "sampler": file.search.sampler,
+            "trainings": file.search.trainings,
+            "window": file.search.window,
+            "baseline": file.baseline.sampler if file.baseline else "",
+        },
+        run_id=state.get("mlflow_run"),
+    )
+
+
+def _live_bounds(problem: Problem, metrics: Mapping[str, Metric]) -> dict[str, tuple[float, float]]:
+    """Returns best and worst value of the objectives whose range is known before anything is trained."""
+    rng = np.random.default_rng(problem.seed)
+    points = [problem.space.sample(rng) for _ in range(BOX_SAMPLE)]
+    costs = [cost_batch(problem, [problem.space.decode(point)])[0] for point in points]
+    bounds = {}
+    for objective in problem.objectives:
+        values = [cost[objective.metric] for cost in costs if not isinstance(cost, str) and objective.metric in cost]
+        low, high = (min(values), max(values)) if values else metrics[objective.metric].bounds or (0.0, 0.0)
+        if low < high:
+            bounds[objective.metric] = (low, high) if objective.direction == "min" else (high, low)
+    return bounds
+
+
+class _Tracked:
+    """Passes what happens on to the user's listener, and to MLflow once for each trained model."""
+
+    def __init__(self, listener: Listener, tracker: Tracker | None) -> None:
+        self._listener, self._tracker = listener, tracker
+        self._logged = 0
+
+    def told(self, leg: Leg) -> None:
+        self._listener.told(leg)
+        if self._tracker is None or leg.name != "search" or leg.counts.trained <= self._logged:
+            return
+        self._logged = leg.counts.trained
+        values = {
+            "hypervolume": leg.front.hypervolume,
+            "front_size": len(leg.front),
+            "costed": leg.counts.costed,
+            "infeasible": leg.counts.infeasible,
+            "failed": leg.counts.failed,
+        }
+        self._tracker.progress(leg.counts.trained, {name: float(value) for name, value in values.items()})
+
+    def waiting(self, leg: Leg) -> None:
+        self._listener.waiting(leg)
+
+
+def _write_front(prepared: Prepared, store: Store, legs: Mapping[str, Leg]) -> tuple[Front, dict[str, float]]:
+    """Writes ``front.json`` and what ``front.html`` is made from; returns the front and each leg's hypervolume."""
+    front = legs["search"].front.front
+    hypervolumes: dict[str, float] = {}
+    scale = None
+    if front.members:
+        began = {name: leg for name, leg in legs.items() if len(leg.front)}
+        scale = Scale.of_fronts(front.objectives, *(leg.front.points for leg in began.values()))
+        hypervolumes = {name: scale.hypervolume(leg.front.points) for name, leg in began.items()}
+    store.write("front.json", front_text(front, hypervolume=hypervolumes.get("search"), scale=scale))
+    comparison = {
+        name: {
+            "sampler": section.sampler,
+            "hypervolume": hypervolumes.get(name, 0.0),
+            "trained": legs[name].counts.trained,
+            "costed": legs[name].counts.costed,
+            "history": legs[name].history,
+        }
+        for name, section in (("search", prepared.loaded.file.search), ("baseline", prepared.loaded.file.baseline))
+        if section is not None and name in legs
+    }
+    store.write("comparison.json", json.dumps(comparison, indent=1, sort_keys=True) + "\n")
+    return front, hypervolumes

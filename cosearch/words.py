@@ -25,6 +25,7 @@ _SUFFIXES = {
     "bytes_per_s": "B/s",
     "macs_per_s": "MAC/s",
     "per_s": "/s",
+    "js": "J s",
     "s": "s",
     "j": "J",
     "w": "W",
@@ -60,7 +61,7 @@ def quantity(value: float, unit: str) -> str:
 
 
 def unit_of(metric: str) -> str:
-    """Returns the unit that a metric's name ends in (``latency_s``: ``s``, ``peak_bytes``: ``B``); empty for a ratio."""
+    """Returns the unit that a metric's name ends in, empty for a ratio: ``s`` for ``latency_s``."""
     for suffix, unit in _SUFFIXES.items():
         if metric == suffix or metric.endswith(f"_{suffix}"):
             return unit
@@ -117,32 +118,35 @@ def describe_accelerator(accelerator: AcceleratorSpec) -> str:
     """Returns an accelerator in one line; parameters without a customary place follow by name.
 
     Examples:
-        ``16x32 ws, 8/8/4 KiB, 1 GB/s, 400 MHz`` is a 16-row, 32-column array, weight-stationary, with 8, 8 and 4 KiB for
-        inputs, weights and outputs.
+        ``16x32 ws, 8/8/4 KiB, 1.00 GB/s, 400 MHz`` has 16 rows and 32 columns, is weight-stationary and holds 8, 8 and
+        4 KiB of inputs, weights and outputs.
     """
     rest = accelerator.as_dict()
-    parts = [_array(rest), _buffers(rest)]
+    parts = [_array(rest), _scratchpads(rest)]
     parts += [
         quantity(float(rest.pop(name)), unit_of(name))
         for name in ("dram_bytes_per_s", "clock_hz")
         if _is_number(rest.get(name))
     ]
+    if "pe_bits" in rest:
+        parts.append(f"{rest.pop('pe_bits')}-bit PEs")
+    if "vector_lanes" in rest:
+        parts.append(f"{rest.pop('vector_lanes')} lanes")
     parts += [f"{name} {_value(name, value)}" for name, value in rest.items()]
     text = ", ".join(part for part in parts if part)
     return text if accelerator.template == "systolic" and text else f"{accelerator.template} {text}".rstrip()
 
 
 def _array(rest: dict[str, Scalar]) -> str:
-    shape = f"{rest.pop('rows')}x{rest.pop('columns')}" if {"rows", "columns"} <= rest.keys() else ""
+    shape = f"{rest.pop('rows')}x{rest.pop('cols')}" if {"rows", "cols"} <= rest.keys() else ""
     return f"{shape} {rest.pop('dataflow', '')}".strip()
 
 
-def _buffers(rest: dict[str, Scalar]) -> str:
-    names = [name for name in ("input_bytes", "weight_bytes", "output_bytes") if _is_number(rest.get(name))]
-    sizes = [float(rest.pop(name)) for name in names]
-    if len(sizes) < 3:
-        return ", ".join(f"{name} {quantity(size, 'B')}" for name, size in zip(names, sizes, strict=True))
-    return f"{'/'.join(_plain(size / 1024) for size in sizes)} KiB"
+def _scratchpads(rest: dict[str, Scalar]) -> str:
+    names = ("ifmap_kib", "filter_kib", "ofmap_kib")
+    if not rest.keys() >= set(names):
+        return ""
+    return f"{'/'.join(str(rest.pop(name)) for name in names)} KiB"
 
 
 def _is_number(value: Scalar | None) -> bool:

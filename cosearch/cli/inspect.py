@@ -104,7 +104,7 @@ def estimate(
         print(json.dumps(to_json(cost), indent=1, sort_keys=True))
         return
     console = Console(highlight=False)
-    for table in cost_tables(candidate, load, cost, technology):
+    for table in cost_tables(candidate, load, cost):
         console.print(table)
 
 
@@ -115,8 +115,119 @@ def _read_candidate(file: Path):  # type: ignore[no-untyped-def]
     try:
         return from_json(Candidate, json.loads(file.read_text(encoding="utf-8")))
     except OSError as error:
-        raise FileError(str(file), "", f"cannot be read ({error.strerror})", "give the path of a candidate.json") from error
+        raise FileError(
+            str(file), "", f"cannot be read ({error.strerror})", "give the path of a candidate.json"
+        ) from error
     except ValueError as error:
-        raise FileError(str(file), "", f"is not JSON ({error})", "mend it; 'cosearch front RUN --json' shows the form") from error
+        raise FileError(
+            str(file), "", f"is not JSON ({error})", "mend it; 'cosearch front RUN --json' shows the form"
+        ) from error
     except SpecError as error:
         raise FileError(str(file), error.field, error.problem, error.remedy) from error
+
+
+def describe(space: SpaceArgument, task: TaskOption = DIGIT_PAIRS) -> None:
+    """Show what may vary in a space."""
+    from cosearch.cli.show import space_table
+
+    loaded = _load(space, task)
+    console = Console(highlight=False)
+    console.print(f"[bold]{loaded.name}[/]: {loaded.description}")
+    console.print(space_table(loaded))
+    size = loaded.size()
+    console.print(f"{size:.3g} distinct candidates before constraints." if size < float("inf") else "Continuous.")
+
+
+def sample(
+    space: SpaceArgument,
+    n: Annotated[int, typer.Option(help="How many.")] = 1,
+    seed: Annotated[int, typer.Option()] = 0,
+    task: TaskOption = DIGIT_PAIRS,
+) -> None:
+    """Print random valid candidates as JSON, one a line, each with the point that gives it."""
+    import numpy as np
+
+    from cosearch.spec import to_json
+
+    loaded = _load(space, task)
+    rng = np.random.default_rng(seed)
+    for _ in range(n):
+        point = loaded.sample(rng)
+        candidate = loaded.decode(point)
+        print(json.dumps({"id": candidate.id, "point": dict(point), "candidate": to_json(candidate)}, sort_keys=True))
+
+
+def count(space: SpaceArgument, task: TaskOption = DIGIT_PAIRS) -> None:
+    """Print how many distinct candidates a space holds, before constraints."""
+    print(_load(space, task).size())
+
+
+def explain(
+    space: SpaceArgument,
+    point: Annotated[Path, typer.Argument(help="A point as JSON: parameter name to value.", metavar="POINT")],
+    task: TaskOption = DIGIT_PAIRS,
+) -> None:
+    """Say why a point is not valid in a space, or that it is."""
+    from cosearch.errors import FileError
+    from cosearch.space import explain as explain_point
+
+    try:
+        data = json.loads(point.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FileError(
+            str(point), "", f"cannot be read ({error})", "give a JSON file of parameter names and values"
+        ) from error
+    print(explain_point(_load(space, task), data.get("point", data)))
+
+
+def _load(space: str, task: str):  # type: ignore[no-untyped-def]
+    from cosearch.space import load_space
+
+    return load_space(space, _shape(task))
+
+
+def _shape(text: str):  # type: ignore[no-untyped-def]
+    import re
+
+    from cosearch.errors import UserError
+    from cosearch.spec import TaskShape
+
+    match = re.fullmatch(r"(\d+)x(\d+)x(\d+):(\d+)(?:x(\d+))?", text)
+    if not match:
+        raise UserError(f"--task is {text!r}; write HEIGHTxWIDTHxCHANNELS:CLASSES, such as 224x224x3:1000")
+    height, width, channels, classes, labels = (int(part or 1) for part in match.groups())
+    return TaskShape(image=(height, width), channels=channels, classes=classes, labels=labels)
+
+
+def list_parts() -> None:
+    """List spaces, run files, samplers, evaluators, tasks, templates and technology tables."""
+    from cosearch.data import TASKS
+    from cosearch.hardware import TECHNOLOGIES, TEMPLATES
+    from cosearch.plugins import EVALUATORS, SAMPLERS, names
+    from cosearch.runfile import known_runs
+    from cosearch.space import shipped_spaces
+
+    table = Table(box=None, show_header=False)
+    for what, found in (
+        ("spaces", [path.stem for path in shipped_spaces()]),
+        ("run files", known_runs()),
+        ("samplers", names(SAMPLERS)),
+        ("evaluators", names(EVALUATORS)),
+        ("tasks", sorted(TASKS)),
+        ("accelerator templates", sorted(TEMPLATES)),
+        ("technology tables", sorted(TECHNOLOGIES)),
+    ):
+        table.add_row(f"[bold]{what}[/]", ", ".join(found))
+    Console(highlight=False).print(table)
+
+
+def schema(what: Annotated[str, typer.Argument(help="'space' or 'run'.")]) -> None:
+    """Print the JSON schema of a file format, for completion in editors."""
+    from cosearch.errors import NotFoundError, did_you_mean
+    from cosearch.runfile import run_schema
+    from cosearch.space import space_schema
+
+    schemas = {"space": space_schema, "run": run_schema}
+    if what not in schemas:
+        raise NotFoundError(f"no format is called {what!r}; {did_you_mean(what, schemas)}")
+    print(json.dumps(schemas[what](), indent=1))

@@ -78,7 +78,9 @@ def run(
             summary = session.run(prepared, watch)
         except KeyboardInterrupt:
             watch.stop()
-            console.print(f"\nStopped; what was found is kept. Go on with:\n  cosearch run --resume {prepared.folder.name}")
+            console.print(
+                f"\nStopped; what was found is kept. Go on with:\n  cosearch run --resume {prepared.folder.name}"
+            )
             raise
     _report(console, summary, runs)
 
@@ -167,4 +169,7 @@ def _report(console: Console, summary: Summary, runs: Path) -> None:
     where = "" if runs == Path("runs") else f" --runs {runs}"
     console.print(f"Front page: {summary.folder / 'front.html'}\n\nNext:")
     console.print(f"  cosearch ui{where}                      browse it in MLflow", soft_wrap=True)
-    console.print(f"  cosearch export {summary.folder.name} --pick knee --out pair{where}   model and accelerator, checked", soft_wrap=True)
+    console.print(
+        f"  cosearch export {summary.folder.name} --pick knee --out pair{where}   model and accelerator, checked",
+        soft_wrap=True,
+    )

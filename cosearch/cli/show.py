@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 from rich.table import Table
 
-from cosearch.front import Front
-from cosearch.words import describe_accelerator, describe_model, quantity
+from cosearch.spec import Candidate
+from cosearch.words import describe_accelerator, describe_model, quantity, unit_of
 
-__all__ = ["front_table"]
+if TYPE_CHECKING:
+    from cosearch.front import Front, Member
+    from cosearch.hardware import Cost
+    from cosearch.space import Space
+    from cosearch.workload import Workload
+
+__all__ = ["cost_tables", "front_table", "member_table", "space_table"]
 
 
 def front_table(front: Front, name: str) -> Table:
@@ -15,7 +24,9 @@ def front_table(front: Front, name: str) -> Table:
     table = Table(title=f"Pareto front of {name}: {len(front.members)} pairs", title_justify="left", box=None)
     table.add_column("id", no_wrap=True)
     for objective in front.objectives:
-        table.add_column(f"{objective.metric} {'↑' if objective.direction == 'max' else '↓'}", justify="right", no_wrap=True)
+        table.add_column(
+            f"{objective.metric} {'↑' if objective.direction == 'max' else '↓'}", justify="right", no_wrap=True
+        )
     table.add_column("model")
     table.add_column("accelerator")
     for member in front.members:
@@ -25,3 +36,70 @@ def front_table(front: Front, name: str) -> Table:
             candidate.id[:8], *values, describe_model(candidate.model), describe_accelerator(candidate.accelerator)
         )
     return table
+
+
+def member_table(member: Member) -> Table:
+    """Returns everything known of one member."""
+    table = Table(title=f"pair {member.candidate.id}", title_justify="left", box=None, show_header=False)
+    _describe(table, member.candidate)
+    for name, value in member.metrics.items():
+        table.add_row(name, quantity(value, unit_of(name)))
+    return table
+
+
+def cost_tables(candidate: Candidate, workload: Workload, cost: Cost) -> tuple[Table, Table]:
+    """Returns the cost of each operator, blocks that cost the same shown once, and the totals."""
+    operators = Table(title="Operators", title_justify="left", box=None)
+    operators.add_column("operator")
+    for name in ("m x k x n", "bits", "cycles", "stalls", "DRAM", "energy", "array use"):
+        operators.add_column(name, justify="right", no_wrap=True)
+    for op, one in zip(workload.operators, cost.operators, strict=True):
+        shape = f"{op.m} x {op.k} x {op.n}" if op.macs else f"{op.m} x {op.n}"
+        operators.add_row(
+            op.name,
+            f"{op.count} x ({shape})" if op.count > 1 else shape,
+            f"{op.a_bits}/{op.b_bits}" if op.macs else str(op.a_bits),
+            f"{one.cycles:,.0f}",
+            f"{one.stall_cycles:,.0f}",
+            quantity(one.dram_bytes, "B"),
+            quantity(one.energy_j, "J"),
+            f"{one.utilisation:.0%}" if op.macs else "",
+        )
+    totals = Table(title="In all, for one image", title_justify="left", box=None, show_header=False)
+    _describe(totals, candidate)
+    rows: Mapping[str, str] = {
+        "multiply-accumulates": quantity(workload.macs, "MAC"),
+        "weights": quantity(workload.weight_bytes, "B"),
+        "latency": f"{quantity(cost.latency_s, 's')}  ({cost.cycles:,.0f} cycles: {cost.compute_cycles:,.0f} array, "
+        f"{cost.vector_cycles:,.0f} vector unit, {cost.stall_cycles:,.0f} waiting for DRAM)",
+        "energy": f"{quantity(cost.energy_j, 'J')}  ({quantity(cost.mac_j, 'J')} array, "
+        f"{quantity(cost.vector_j, 'J')} vector unit, {quantity(cost.sram_j, 'J')} scratchpads, "
+        f"{quantity(cost.dram_j, 'J')} DRAM, {quantity(cost.leakage_j, 'J')} leakage)",
+        "power": quantity(cost.power_w, "W"),
+        "area": quantity(cost.area_mm2, "mm2"),
+        "DRAM traffic": quantity(cost.dram_bytes, "B"),
+        "array use": f"{cost.utilisation:.1%}",
+        "technology table": cost.technology,
+    }
+    for name, text in rows.items():
+        totals.add_row(name, text)
+    return operators, totals
+
+
+def space_table(space: Space) -> Table:
+    """Returns the parameters of a space, entries of a repeated one together."""
+    table = Table(box=None)
+    table.add_column("parameter", no_wrap=True)
+    table.add_column("values")
+    groups: dict[tuple[str, str], int] = {}
+    for parameter in space.parameters:
+        key = (parameter.name.partition("[")[0], str(parameter.domain))
+        groups[key] = groups.get(key, 0) + 1
+    for (name, domain), times in groups.items():
+        table.add_row(f"{name} x {times}" if times > 1 else name, domain)
+    return table
+
+
+def _describe(table: Table, candidate: Candidate) -> None:
+    table.add_row("model", describe_model(candidate.model))
+    table.add_row("accelerator", describe_accelerator(candidate.accelerator))

@@ -213,17 +213,14 @@ def quiet() -> Iterator[None]:
     """Keeps MLflow short-tempered and off the terminal: its settings for this process, its logs, its warnings."""
     before = {name: os.environ.get(name) for name in _CALM}
     os.environ.update({name: value for name, value in _CALM.items() if before[name] is None})
-    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic", "urllib3")]
-    silenced: list[tuple[logging.Logger, bool]] = [(logger, logger.disabled) for logger in _with_children(loggers)]
+    threshold = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            for logger, _ in silenced:
-                logger.disabled = True
             yield
     finally:
-        for logger, was in silenced:
-            logger.disabled = was
+        logging.disable(threshold)
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)

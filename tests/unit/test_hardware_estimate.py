@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from cosearch_evaluators.systolic import Systolic
 
 from cosearch.errors import EvaluationError, NotFoundError, SpecError
 from cosearch.evaluator import BatchEvaluator, Context
@@ -12,7 +13,6 @@ from cosearch.hardware import BatchCost, SystolicArray, estimate, estimate_batch
 from cosearch.hardware.vector import lane_operations
 from cosearch.spec import AcceleratorSpec, BlockSpec, Candidate, ModelSpec, TaskShape
 from cosearch.workload import Operator, OperatorKind, Tensor, Workload, workload
-from cosearch_evaluators.systolic import Systolic
 
 TECH = technology("horowitz_45nm")
 BASE = {

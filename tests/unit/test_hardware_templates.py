@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -125,9 +126,9 @@ def test_technologies_are_complete_and_rise(name: str) -> None:
     assert set(tech.sources) == {"arithmetic energy", "arithmetic area", "registers", "leakage", "SRAM", "DRAM"}
     for price in (tech.sram.read_pj, tech.sram.write_pj, tech.sram.area_mm2, tech.sram.leak_w):
         values = [price(kib) for kib in (1, 2, 8, 100, 2048, 8192)]
-        assert all(0 < low < high for low, high in zip(values, values[1:], strict=False))
+        assert all(0 < low < high for low, high in pairwise(values))
     macs = [tech.mac_pj(bits, bits) for bits in range(2, 17)]
-    assert all(0 < low < high for low, high in zip(macs, macs[1:], strict=False))
+    assert all(0 < low < high for low, high in pairwise(macs))
 
 
 def test_published_constants_come_out() -> None:
