@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,20 +20,33 @@ import numpy as np
 
 from cosearch import __version__
 from cosearch.data import task_shape
-from cosearch.errors import FileError, StoreError, UserError, did_you_mean
+from cosearch.errors import EnvironmentProblem, FileError, StoreError, UserError, did_you_mean
 from cosearch.evaluator import Evaluator, Metric
-from cosearch.front import Front, FrontBuilder, Objective, Scale, front_from_json, front_text
-from cosearch.plugins import EVALUATORS, SAMPLERS, PluginRef, refer
+from cosearch.export import Bundle, export_bundle
+from cosearch.front import Front, FrontBuilder, Objective, Scale, front_from_json, front_text, pick
 from cosearch.plots import front_page
+from cosearch.plugins import EVALUATORS, SAMPLERS, PluginRef, refer
 from cosearch.pool import make_pool
 from cosearch.runfile import LoadedRun, SamplerSection, load_run_file
 from cosearch.samplers import Sampler
 from cosearch.search import Leg, Listener, Problem, cost_batch
-from cosearch.space import Space, load_space
-from cosearch.store import Store, read_state
+from cosearch.space import load_space
+from cosearch.store import Store, read_state, write_atomically
 from cosearch.track import Tracker, locate
 
-__all__ = ["Summary", "build_problem", "reopen", "run", "run_metrics"]
+__all__ = [
+    "Prepared",
+    "Summary",
+    "begin",
+    "build_problem",
+    "export",
+    "make_sampler",
+    "read_front",
+    "reopen",
+    "run",
+    "run_metrics",
+    "write_page",
+]
 
 SAMPLER_ARGUMENTS = ("space", "objectives", "seed")
 
@@ -49,6 +63,7 @@ class Summary:
         folder: the run's folder.
         front: the non-dominated candidates.
         legs: the search, and the baseline where the run file has one.
+        samplers: by leg.
         hypervolumes: by leg, in one common box.
         seconds: wall time of this session.
         warnings: what went wrong without stopping it.
@@ -57,6 +72,7 @@ class Summary:
     folder: Path
     front: Front
     legs: Mapping[str, Leg]
+    samplers: Mapping[str, str]
     hypervolumes: Mapping[str, float]
     seconds: float
     warnings: tuple[str, ...] = ()
@@ -226,12 +242,7 @@ def reopen(folder: Path, changes: Mapping[str, Any] | None = None) -> Prepared:
 
 
 def _legs_of(loaded: LoadedRun, origin: Path, problem: Problem) -> dict[str, Sampler]:
-    sections = {"search": loaded.file.search, "baseline": loaded.file.baseline}
-    return {
-        name: make_sampler(loaded, name, section, origin, problem)
-        for name, section in sections.items()
-        if section is not None
-    }
+    return {name: make_sampler(loaded, name, section, origin, problem) for name, section in _sections(loaded).items()}
 
 
 def run(prepared: Prepared, listener: Listener) -> Summary:
@@ -246,13 +257,17 @@ def run(prepared: Prepared, listener: Listener) -> Summary:
     started = time.monotonic()
     file, problem = prepared.loaded.file, prepared.problem
     with ExitStack() as stack:
-        tracker = _open_tracker(prepared)
         store = _open_store(prepared)
         stack.callback(store.close)
-        if tracker is not None:
-            store.update(mlflow_run=tracker.run_id)
-        pool = make_pool(file.pool.address, file.pool.workers)
+        try:
+            tracker = _open_tracker(prepared, store)
+            pool = make_pool(file.pool.address, file.pool.workers)
+        except EnvironmentProblem:
+            if prepared.fresh:  # nothing was searched: leave no empty run behind
+                shutil.rmtree(prepared.folder, ignore_errors=True)
+            raise
         stack.callback(pool.close)
+        heard = _Tracked(listener, tracker)
         bounds = _live_bounds(problem, run_metrics(prepared.loaded, prepared.origin))
         legs = {
             name: Leg(
@@ -264,7 +279,7 @@ def run(prepared: Prepared, listener: Listener) -> Summary:
                 points=file.search.points,
                 store=store,
                 pool=pool,
-                listener=_Tracked(listener, tracker),
+                listener=heard,
                 front=FrontBuilder(problem.objectives, bounds),
             )
             for name, sampler in _legs_of(prepared.loaded, prepared.origin, problem).items()
@@ -273,12 +288,32 @@ def run(prepared: Prepared, listener: Listener) -> Summary:
             for leg in legs.values():
                 leg.run()
         except BaseException as error:
-            if tracker is not None:
-                tracker.abort("stopped by the user" if isinstance(error, KeyboardInterrupt) else str(error))
             if not isinstance(error, StoreError):
                 _write_front(prepared, store, legs)
+            if tracker is not None:
+                stopped = isinstance(error, KeyboardInterrupt)
+                tracker.abort("stopped by the user" if stopped else str(error), failed=not stopped)
             raise
-        return _finish(prepared, store, legs, tracker, time.monotonic() - started)
+        return _finish(prepared, store, legs, heard, started)
+
+
+def _finish(prepared: Prepared, store: Store, legs: Mapping[str, Leg], heard: _Tracked, started: float) -> Summary:
+    front, hypervolumes = _write_front(prepared, store, legs)
+    page = write_page(prepared.folder)
+    search = legs["search"].counts
+    closing = {f"{name}_hypervolume": value for name, value in hypervolumes.items()}
+    closing |= {"trained": float(search.trained), "costed_pairs": float(search.costed)}
+    heard.finish(front, files=[page, prepared.folder / "front.json"], metrics=closing)
+    store.update(done=True)
+    return Summary(
+        folder=prepared.folder,
+        front=front,
+        legs=legs,
+        samplers={name: section.sampler for name, section in _sections(prepared.loaded).items()},
+        hypervolumes=hypervolumes,
+        seconds=time.monotonic() - started,
+        warnings=tuple(heard.warnings),
+    )
 
 
 def _open_store(prepared: Prepared) -> Store:
@@ -294,13 +329,12 @@ def _open_store(prepared: Prepared) -> Store:
     return Store.create(prepared.folder, files, state)
 
 
-def _open_tracker(prepared: Prepared) -> Tracker | None:
+def _open_tracker(prepared: Prepared, store: Store) -> Tracker | None:
     section = prepared.loaded.file.mlflow
     if not section.enabled:
         return None
     file = prepared.loaded.file
-    state = {} if prepared.fresh else read_state(prepared.folder)
-    return Tracker.open(
+    tracker = Tracker.open(
         locate(prepared.folder.parent, section.tracking_uri),
         experiment=section.experiment,
         name=prepared.folder.name,
@@ -315,8 +349,11 @@ def _open_tracker(prepared: Prepared) -> Tracker | None:
             "window": file.search.window,
             "baseline": file.baseline.sampler if file.baseline else "",
         },
-        run_id=state.get("mlflow_run"),
+        files=[store.folder / "run.yaml", store.folder / "space.yaml"],
+        run_id=store.state.get("mlflow_run"),
     )
+    store.update(mlflow_run=tracker.run_id)
+    return tracker
 
 
 def _live_bounds(problem: Problem, metrics: Mapping[str, Metric]) -> dict[str, tuple[float, float]]:
@@ -339,6 +376,7 @@ class _Tracked:
     def __init__(self, listener: Listener, tracker: Tracker | None) -> None:
         self._listener, self._tracker = listener, tracker
         self._logged = 0
+        self.warnings: list[str] = []
 
     def told(self, leg: Leg) -> None:
         self._listener.told(leg)
@@ -352,32 +390,117 @@ class _Tracked:
             "infeasible": leg.counts.infeasible,
             "failed": leg.counts.failed,
         }
-        self._tracker.progress(leg.counts.trained, {name: float(value) for name, value in values.items()})
+        self._warn(self._tracker.progress(leg.counts.trained, {name: float(value) for name, value in values.items()}))
 
     def waiting(self, leg: Leg) -> None:
         self._listener.waiting(leg)
 
+    def finish(self, front: Front, files: Sequence[Path], metrics: Mapping[str, float]) -> None:
+        if self._tracker is not None:
+            self._warn(self._tracker.finish(front, files=files, metrics=metrics))
+
+    def _warn(self, warning: str | None) -> None:
+        if warning:
+            self.warnings.append(warning)
+
 
 def _write_front(prepared: Prepared, store: Store, legs: Mapping[str, Leg]) -> tuple[Front, dict[str, float]]:
-    """Writes ``front.json`` and what ``front.html`` is made from; returns the front and each leg's hypervolume."""
-    front = legs["search"].front.front
-    hypervolumes: dict[str, float] = {}
-    scale = None
-    if front.members:
-        began = {name: leg for name, leg in legs.items() if len(leg.front)}
-        scale = Scale.of_fronts(front.objectives, *(leg.front.points for leg in began.values()))
-        hypervolumes = {name: scale.hypervolume(leg.front.points) for name, leg in began.items()}
-    store.write("front.json", front_text(front, hypervolume=hypervolumes.get("search"), scale=scale))
+    """Writes the fronts and how the legs compare; returns the search's front, and each leg's hypervolume."""
+    began = {name: leg for name, leg in legs.items() if len(leg.front)}
+    objectives = prepared.problem.objectives
+    scale = Scale.of_fronts(objectives, *(leg.front.points for leg in began.values())) if began else None
+    hypervolumes = {name: scale.hypervolume(leg.front.points) for name, leg in began.items()} if scale else {}
+    for name, leg in legs.items():
+        file = "front.json" if name == "search" else f"{name}-front.json"
+        store.write(file, front_text(leg.front.front, hypervolume=hypervolumes.get(name), scale=scale))
     comparison = {
         name: {
             "sampler": section.sampler,
-            "hypervolume": hypervolumes.get(name, 0.0),
             "trained": legs[name].counts.trained,
             "costed": legs[name].counts.costed,
+            "failed": legs[name].counts.failed,
             "history": legs[name].history,
         }
-        for name, section in (("search", prepared.loaded.file.search), ("baseline", prepared.loaded.file.baseline))
-        if section is not None and name in legs
+        for name, section in _sections(prepared.loaded).items()
     }
     store.write("comparison.json", json.dumps(comparison, indent=1, sort_keys=True) + "\n")
-    return front, hypervolumes
+    return legs["search"].front.front, hypervolumes
+
+
+def _sections(loaded: LoadedRun) -> dict[str, SamplerSection]:
+    sections: dict[str, SamplerSection | None] = {"search": loaded.file.search, "baseline": loaded.file.baseline}
+    return {name: section for name, section in sections.items() if section is not None}
+
+
+def read_front(folder: Path, name: str = "front.json") -> Front:
+    """Returns the front that a run has found so far.
+
+    Raises:
+        StoreError: it has not written one yet.
+    """
+    try:
+        return front_from_json(json.loads((folder / name).read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise StoreError(
+            f"{folder} has no {name} yet; wait for the run to end, or go on with: cosearch run --resume {folder.name}"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{folder / name} cannot be read ({error}); write it again: --resume {folder.name}") from error
+
+
+def write_page(folder: Path) -> Path:
+    """Writes a run's front as one HTML page that works offline, and returns its path."""
+    front = read_front(folder)
+    state = read_state(folder)
+    comparison = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
+    search, baseline = comparison["search"], comparison.get("baseline")
+    page = front_page(
+        front,
+        run=folder.name,
+        seed=state["seed"],
+        facts={"Models trained": search["trained"], "Pairs costed": search["costed"], "Sampler": search["sampler"]},
+        baseline=read_front(folder, "baseline-front.json") if baseline else None,
+        cloud=_told_metrics(folder),
+        history=[(step, value) for step, value in search["history"]],
+        baseline_history=[(step, value) for step, value in baseline["history"]] if baseline else (),
+        names=(search["sampler"], baseline["sampler"] if baseline else ""),
+        runs="" if folder.parent == Path("runs") else str(folder.parent),
+    )
+    path = folder / "front.html"
+    write_atomically(path, page)
+    return path
+
+
+def _told_metrics(folder: Path) -> list[Mapping[str, float]]:
+    """Returns the metrics of every pair that the search told as ``ok``."""
+    with (folder / "search.jsonl").open(encoding="utf-8") as file:
+        results = [json.loads(line) for line in file]
+    return [result["metrics"] for result in results if result["status"] == "ok"]
+
+
+def export(folder: Path, rule: str, out: Path, *, force: bool = False) -> Bundle:
+    """Writes the pair that ``rule`` picks from a run's front into ``out``, checked.
+
+    Raises:
+        UserError: the rule picks nothing, or ``out`` is not empty.
+        StoreError: the weights are gone, or ``out`` cannot be written.
+    """
+    member = pick(read_front(folder), rule)
+    prepared = reopen(folder)
+    loaded = prepared.loaded
+    name = next((n for n in prepared.problem.costly if loaded.file.evaluators[n].use == "trained"), None)
+    weights = folder / "artifacts" / f"{name}-{member.candidate.model.id}" / "weights.safetensors"
+    if not weights.is_file():
+        raise StoreError(f"{weights} is missing, so there is no trained model to export; search with 'use: trained'")
+    cost = next((s for s in loaded.file.evaluators.values() if s.use == "systolic"), None)
+    return export_bundle(
+        member.candidate,
+        weights.read_bytes(),
+        prepared.problem.task,
+        member.metrics,
+        out,
+        run=folder.name,
+        seed=prepared.problem.seed,
+        technology=str((cost.options if cost else {}).get("technology", "horowitz_45nm")),
+        force=force,
+    )

@@ -25,7 +25,7 @@ from typing import IO, Any
 
 from cosearch.errors import NotFoundError, StoreError, did_you_mean
 
-__all__ = ["Evaluation", "Store", "find_run", "list_runs", "write_atomically"]
+__all__ = ["Evaluation", "Store", "find_run", "list_runs", "read_state", "write_atomically"]
 
 STATE = "state.json"
 

@@ -54,7 +54,7 @@ def quantity(value: float, unit: str) -> str:
     if not math.isfinite(value):
         return f"{value} {unit}".rstrip()
     if unit == "" or unit in _UNSCALED or value == 0:
-        return f"{_plain(value)} {unit}".rstrip()
+        return f"{_ratio(value)} {unit}".rstrip()
     if unit == "B":
         return _scaled(value, 1024, _BINARY, 0, unit, whole=True)
     return _scaled(value, 1000, _DECIMAL, _DECIMAL.index(""), unit, whole=False)
@@ -187,6 +187,13 @@ def _three(value: float) -> str:
     digits = 2 - min(max(math.floor(math.log10(abs(value))), 0), 2)
     text = f"{value:.{digits}f}"
     return f"{value:.{digits - 1}f}" if digits and len(text.lstrip("-")) > 4 else text
+
+
+def _ratio(value: float) -> str:
+    """Returns three significant digits, zeros kept so that a column lines up: 0.960; whole numbers stay whole."""
+    if value == int(value) or not 1e-3 <= abs(value) < 999.5:
+        return _plain(value)
+    return f"{value:#.3g}".rstrip(".")
 
 
 def _plain(value: float) -> str:

@@ -161,7 +161,9 @@ def _report(console: Console, summary: Summary, runs: Path) -> None:
         f"{summary.seconds:.0f} s."
     )
     for name, value in summary.hypervolumes.items():
-        what = "this search" if name == "search" else f"{summary.baseline_name} sampler"
+        what = (
+            f"this search ({summary.samplers[name]})" if name == "search" else f"the {summary.samplers[name]} sampler"
+        )
         count = summary.legs[name].counts.trained
         console.print(f"  hypervolume {value:.4f}  {what}, {count} models trained")
     for warning in summary.warnings:

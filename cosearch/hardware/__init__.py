@@ -14,8 +14,10 @@ both are pure. Formulas are in the modules' texts, each with its source.
 
 from __future__ import annotations
 
-from cosearch.hardware.estimate import BatchCost, Cost, OperatorCost, estimate, estimate_batch
+from cosearch.hardware.cost import BatchCost, Cost, OperatorCost
+from cosearch.hardware.estimate import estimate, estimate_batch
 from cosearch.hardware.scalesim import ScaleSimCounts, scalesim_config, scalesim_counts, scalesim_topology
+from cosearch.hardware.scalesim_memory import ScaleSimMemory, scalesim_memory
 from cosearch.hardware.technology import TECHNOLOGIES, Technology, technology
 from cosearch.hardware.templates import (
     DATAFLOWS,
@@ -37,6 +39,7 @@ __all__ = [
     "Cost",
     "OperatorCost",
     "ScaleSimCounts",
+    "ScaleSimMemory",
     "SystolicArray",
     "SystolicArrays",
     "Technology",
@@ -45,6 +48,7 @@ __all__ = [
     "estimate_batch",
     "scalesim_config",
     "scalesim_counts",
+    "scalesim_memory",
     "scalesim_topology",
     "technology",
 ]

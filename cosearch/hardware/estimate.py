@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cosearch.errors import SpecError
+from cosearch.hardware.cost import BatchCost, Cost, OperatorCost
 from cosearch.hardware.systolic import Products, fold, traffic
 from cosearch.hardware.technology import Technology
 from cosearch.hardware.templates import (
@@ -38,112 +39,13 @@ from cosearch.hardware.vector import lane_operations
 from cosearch.spec import FLOAT_BITS
 from cosearch.workload import Operator, OperatorKind, Workload
 
-__all__ = ["BatchCost", "Cost", "OperatorCost", "estimate", "estimate_batch"]
+__all__ = ["estimate", "estimate_batch"]
 
 Floats = NDArray[np.float64]
 
 _LANE_BITS = 16
 _CHUNK = 1 << 15
 """Operators times accelerators worked on at once: temporaries of 256 KiB stay in the cache."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OperatorCost:
-    """What one operator costs.
-
-    Attributes:
-        name: the operator's name.
-        kind: what it does, such as ``matmul``.
-        macs: multiply-accumulates.
-        compute_cycles: cycles of the array; 0 for a vector operator.
-        vector_cycles: cycles of the vector unit; 0 for a matrix product.
-        stall_cycles: cycles in which either waits for DRAM.
-        dram_bytes: bytes to and from DRAM.
-        energy_j: energy, leakage while it runs included.
-        utilisation: share of the array's PE-cycles that multiply.
-    """
-
-    name: str
-    kind: str
-    macs: int
-    compute_cycles: float
-    vector_cycles: float
-    stall_cycles: float
-    dram_bytes: float
-    energy_j: float
-    utilisation: float
-
-    @property
-    def cycles(self) -> float:
-        """All cycles of the operator."""
-        return self.compute_cycles + self.vector_cycles + self.stall_cycles
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
-    """What a workload costs on an accelerator, for one image.
-
-    Attributes:
-        latency_s: seconds.
-        cycles: all cycles; the sum of the next three.
-        compute_cycles: cycles of the array.
-        vector_cycles: cycles of the vector unit.
-        stall_cycles: cycles in which either waits for DRAM.
-        energy_j: joules; the sum of the parts below.
-        mac_j: multipliers, adders and registers of the array.
-        vector_j: the vector unit.
-        sram_j: the scratchpads.
-        dram_j: DRAM.
-        leakage_j: leakage.
-        area_mm2: PEs, vector unit and scratchpads.
-        power_w: energy over latency.
-        dram_bytes: bytes to and from DRAM.
-        peak_onchip_bytes: most bytes that an operator holds in the scratchpads.
-        utilisation: share of all PE-cycles that multiply.
-        technology: name of the table that energy and area come from.
-        operators: the same per operator, in order.
-    """
-
-    latency_s: float
-    cycles: float
-    compute_cycles: float
-    vector_cycles: float
-    stall_cycles: float
-    energy_j: float
-    mac_j: float
-    vector_j: float
-    sram_j: float
-    dram_j: float
-    leakage_j: float
-    area_mm2: float
-    power_w: float
-    dram_bytes: float
-    peak_onchip_bytes: float
-    utilisation: float
-    technology: str
-    operators: tuple[OperatorCost, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class BatchCost:
-    """What a workload costs on many accelerators; fields as in `Cost`, each of shape (accelerators,)."""
-
-    latency_s: Floats
-    cycles: Floats
-    compute_cycles: Floats
-    vector_cycles: Floats
-    stall_cycles: Floats
-    energy_j: Floats
-    mac_j: Floats
-    vector_j: Floats
-    sram_j: Floats
-    dram_j: Floats
-    leakage_j: Floats
-    area_mm2: Floats
-    power_w: Floats
-    dram_bytes: Floats
-    peak_onchip_bytes: Floats
-    utilisation: Floats
 
 
 def estimate(workload: Workload, accelerator: SystolicArray, technology: Technology) -> Cost:
@@ -155,7 +57,7 @@ def estimate(workload: Workload, accelerator: SystolicArray, technology: Technol
     groups = _Groups.of(workload)
     arrays = SystolicArrays.of([accelerator])
     prices = _Prices.of(arrays, technology)
-    rows = _rows(groups, arrays, prices)
+    rows = _rows(groups, arrays, prices, accelerator.dataflow)
     total = _total(groups, arrays, prices, rows)
     values = {item.name: float(getattr(total, item.name)[0]) for item in fields(BatchCost)}
     return Cost(technology=technology.name, operators=_breakdown(workload, groups, accelerator, prices, rows), **values)
@@ -179,11 +81,14 @@ def estimate_batch(
     out = {item.name: np.empty(len(arrays)) for item in fields(BatchCost)}
     step = max(1, _CHUNK // groups.size)
     prices = _Prices.of(arrays, technology)
-    for start in range(0, len(arrays), step):
-        part, price = arrays.part(start, start + step), prices.part(start, start + step)
-        cost = _total(groups, part, price, _rows(groups, part, price))
-        for name, values in out.items():
-            values[start : start + step] = getattr(cost, name)
+    for code, dataflow in enumerate(DATAFLOWS):  # the closed forms differ, so one dataflow at a time
+        same = np.flatnonzero(arrays.dataflow == code)
+        for start in range(0, same.size, step):
+            chosen = same[start : start + step]
+            part, price = arrays.pick(chosen), prices.pick(chosen)
+            cost = _total(groups, part, price, _rows(groups, part, price, dataflow))
+            for name, values in out.items():
+                values[chosen] = getattr(cost, name)
     return BatchCost(**out)
 
 
@@ -252,7 +157,7 @@ def _check_integer(op: Operator) -> None:
 class _Prices:
     """What things cost on each array; fields of shape (accelerators,), in joules, mm2 and watts.
 
-    ``mac`` gives pJ of a pass by (a chunk, b chunk): see `_mac_pj`.
+    Scratchpads have a pair: joules to read a bit, joules to write one.
     """
 
     technology: Technology
@@ -285,14 +190,14 @@ class _Prices:
             leak_w=leak,
         )
 
-    def part(self, start: int, stop: int) -> _Prices:
+    def pick(self, positions: NDArray[np.intp]) -> _Prices:
         return _Prices(
             technology=self.technology,
-            ifmap=(self.ifmap[0][start:stop], self.ifmap[1][start:stop]),
-            filter=(self.filter[0][start:stop], self.filter[1][start:stop]),
-            ofmap=(self.ofmap[0][start:stop], self.ofmap[1][start:stop]),
-            area_mm2=self.area_mm2[start:stop],
-            leak_w=self.leak_w[start:stop],
+            ifmap=(self.ifmap[0][positions], self.ifmap[1][positions]),
+            filter=(self.filter[0][positions], self.filter[1][positions]),
+            ofmap=(self.ofmap[0][positions], self.ofmap[1][positions]),
+            area_mm2=self.area_mm2[positions],
+            leak_w=self.leak_w[positions],
         )
 
 
@@ -320,10 +225,10 @@ class _Rows:
     busy: Floats
 
 
-def _rows(groups: _Groups, arrays: SystolicArrays, prices: _Prices) -> _Rows:
+def _rows(groups: _Groups, arrays: SystolicArrays, prices: _Prices, dataflow: str) -> _Rows:
     p = groups.products
-    folding = fold(p, arrays)
-    moved = traffic(p, arrays, folding)
+    folding = fold(p, arrays, dataflow)
+    moved = traffic(p, arrays, dataflow, folding)
     passes = folding.a_passes * folding.b_passes
     bytes_per_cycle = arrays.dram_bytes_per_s / arrays.clock_hz
     product_bytes = np.ceil(moved.dram_bits / 8.0)
@@ -347,7 +252,7 @@ def _rows(groups: _Groups, arrays: SystolicArrays, prices: _Prices) -> _Rows:
         vector=np.concatenate((none_p, lane_cycles)),
         stall=np.concatenate((product_stall, vector_stall)),
         dram_bytes=np.concatenate((product_bytes, vector_bytes)),
-        mac_j=np.concatenate((busy * _pass_j(p, arrays, prices.technology), none_v)),
+        mac_j=np.concatenate((busy * _pass_j(p, arrays, dataflow, prices.technology), none_v)),
         vector_j=np.concatenate((none_p, groups.lane_operations * lane_j + none_v)),
         sram_j=np.concatenate((product_sram, groups.vector_bits * (prices.ofmap[0] + prices.ofmap[1]))),
         held_bits=np.concatenate((moved.held_bits, np.minimum(groups.vector_bits, arrays.ofmap_kib * 8192.0))),
@@ -355,17 +260,15 @@ def _rows(groups: _Groups, arrays: SystolicArrays, prices: _Prices) -> _Rows:
     )
 
 
-def _pass_j(p: Products, arrays: SystolicArrays, technology: Technology) -> Floats:
+def _pass_j(p: Products, arrays: SystolicArrays, dataflow: str, technology: Technology) -> Floats:
     """Returns joules of one multiply-accumulate of one pass, registers included: shape (products, accelerators)."""
-    table = np.empty((len(DATAFLOWS), len(PE_BITS), p.m.shape[0]))
+    table = np.empty((p.m.shape[0], len(PE_BITS)))
     for row, (a, b) in enumerate(zip(p.a_bits[:, 0], p.b_bits[:, 0], strict=True)):
         for column, width in enumerate(PE_BITS):
             a_chunk, b_chunk = min(int(a), width), min(int(b), width)
-            mac = technology.mac_pj(a_chunk, b_chunk)
-            for flow, name in enumerate(DATAFLOWS):
-                moving = {"os": a_chunk + b_chunk, "ws": a_chunk, "is": b_chunk}[name] + ACCUMULATOR_BITS
-                table[flow, column, row] = 1e-12 * (mac + moving * technology.register_pj_per_bit)
-    return table[arrays.dataflow, np.searchsorted(PE_BITS, arrays.pe_bits)].T
+            moving = {"os": a_chunk + b_chunk, "ws": a_chunk, "is": b_chunk}[dataflow] + ACCUMULATOR_BITS
+            table[row, column] = technology.mac_pj(a_chunk, b_chunk) + moving * technology.register_pj_per_bit
+    return 1e-12 * table[:, np.searchsorted(PE_BITS, arrays.pe_bits)]
 
 
 def _total(groups: _Groups, arrays: SystolicArrays, prices: _Prices, rows: _Rows) -> BatchCost:

@@ -2,7 +2,8 @@
 
 SCALE-Sim (Samajdar et al. 2018, 2020; version 3: Raj et al. 2025, release 3.0.0) is the reference for cycles and
 scratchpad accesses. `scalesim_counts` gives what the tool reports, its quirks included, from the same closed forms
-that `cosearch.hardware.estimate` uses without them.
+that `cosearch.hardware.estimate` uses without them. What it reports of its memory is in
+`cosearch.hardware.scalesim_memory`.
 """
 
 from __future__ import annotations
@@ -29,18 +30,12 @@ class ScaleSimCounts:
         filter_sram_reads: words read from the filter scratchpad.
         ofmap_sram_writes: words written to the ofmap scratchpad. The tool adds rows + columns for each fold of an
             output-stationary array; so does this.
-        ifmap_dram_reads: words fetched from DRAM where the operand fits in half its scratchpad: each once.
-        filter_dram_reads: likewise.
-        ofmap_dram_writes: words written to DRAM: every write to the scratchpad, partial sums included.
     """
 
     compute_cycles: int
     ifmap_sram_reads: int
     filter_sram_reads: int
     ofmap_sram_writes: int
-    ifmap_dram_reads: int
-    filter_dram_reads: int
-    ofmap_dram_writes: int
 
 
 def scalesim_counts(m: int, k: int, n: int, array: SystolicArray) -> ScaleSimCounts:
@@ -51,7 +46,7 @@ def scalesim_counts(m: int, k: int, n: int, array: SystolicArray) -> ScaleSimCou
     one = np.ones((1, 1))
     bits = one * array.pe_bits
     product = Products(m=m * one, k=k * one, n=n * one, count=one, a_bits=bits, b_bits=bits, out_bits=bits)
-    folding = fold(product, SystolicArrays.of([replace(array, overlap="scalesim")]))
+    folding = fold(product, SystolicArrays.of([replace(array, overlap="scalesim")]), array.dataflow)
     folds = int(folding.row_folds[0, 0] * folding.col_folds[0, 0])
     writes = m * n * int(folding.output_writes[0, 0])
     quirk = folds * (array.rows + array.cols) if array.dataflow == "os" else 0
@@ -60,9 +55,6 @@ def scalesim_counts(m: int, k: int, n: int, array: SystolicArray) -> ScaleSimCou
         ifmap_sram_reads=m * k * int(folding.ifmap_sweeps[0, 0]),
         filter_sram_reads=k * n * int(folding.filter_sweeps[0, 0]),
         ofmap_sram_writes=writes + quirk,
-        ifmap_dram_reads=m * k,
-        filter_dram_reads=k * n,
-        ofmap_dram_writes=writes,
     )
 
 

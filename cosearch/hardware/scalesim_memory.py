@@ -90,8 +90,7 @@ def scalesim_memory(
         late = [math.ceil(size // 2 / words_per_cycle) for size in sizes]
         stalls, writes = _timing(outputs, slides[0], slides[1], drained, words_per_cycle, late[0], late[1])
         reads = [
-            words_per_cycle
-            * (min(lines, math.ceil(part.padded / words_per_cycle)) + lines * sum(moves.values()))
+            words_per_cycle * (min(lines, math.ceil(part.padded / words_per_cycle)) + lines * sum(moves.values()))
             for part, lines, moves in zip((left, right), late, slides, strict=True)
         ]
     if array.dataflow == "is":
@@ -105,11 +104,9 @@ def _stationary(m: int, k: int, n: int, rows: int, cols: int) -> tuple[_Operand,
     """Returns requests of the streamed (m x k) and the stationary (k x n) operand, and outputs per line."""
     row_folds, col_folds = -(-k // rows), -(-n // cols)
     length = 2 * rows + cols + m - 2
-    t, r = np.meshgrid(np.arange(m), np.arange(rows), indexing="ij")
-    order = np.lexsort((r.ravel(), (t + r).ravel()))
-    t, r = t.ravel()[order], r.ravel()[order]
-    down, across = np.meshgrid(np.arange(rows)[::-1], np.arange(cols), indexing="ij")
-    down, across = down.ravel(), across.ravel()
+    t, r = _skewed(m, rows)
+    line, across = np.divmod(np.arange(rows * cols), cols)
+    down = rows - 1 - line  # the last row loads first
     streamed, kept, outputs = [], [], np.zeros(row_folds * col_folds * length, dtype=np.int64)
     for fold in range(row_folds * col_folds):
         fc, fr = divmod(fold, row_folds)
@@ -117,7 +114,7 @@ def _stationary(m: int, k: int, n: int, rows: int, cols: int) -> tuple[_Operand,
         streamed.append((fold * length + rows + (t + r)[inside], (t * k + fr * rows + r)[inside]))
         inside = (fr * rows + down < k) & (fc * cols + across < n)
         where = (fr * rows + down) * n + fc * cols + across
-        kept.append((fold * length + (rows - 1 - down)[inside], where[inside]))
+        kept.append((fold * length + line[inside], where[inside]))
         _count_outputs(outputs, fold * length + 2 * rows - 1, m, min(cols, n - fc * cols))
     left = np.arange(m * k)
     stacked = (left % k // rows) * m + left // k
@@ -135,12 +132,8 @@ def _output_stationary(m: int, k: int, n: int, rows: int, cols: int) -> tuple[_O
     """Returns requests of the (m x k) and the (k x n) operand, and outputs per line."""
     row_folds, col_folds = -(-m // rows), -(-n // cols)
     length = rows + cols + k - 2
-    patterns = []
-    for width in (rows, cols):
-        t, lane = np.meshgrid(np.arange(k), np.arange(width), indexing="ij")
-        order = np.lexsort((lane.ravel(), (t + lane).ravel()))
-        patterns.append((t.ravel()[order], lane.ravel()[order]))
-    (lt, lr), (rt, rc) = patterns
+    lt, lr = _skewed(k, rows)
+    rt, rc = _skewed(k, cols)
     lefts, rights, outputs = [], [], np.zeros(row_folds * col_folds * length, dtype=np.int64)
     for fold in range(row_folds * col_folds):
         fc, fr = divmod(fold, row_folds)
@@ -160,6 +153,13 @@ def _output_stationary(m: int, k: int, n: int, rows: int, cols: int) -> tuple[_O
         _operand(rights, right_order, col_folds * k * cols),
         outputs,
     )
+
+
+def _skewed(steps: int, lanes: int) -> tuple[Ints, Ints]:
+    """Returns step and lane of a block's requests in the order they come: step t enters lane l on line t + l."""
+    step, lane = np.divmod(np.arange(steps * lanes), lanes)
+    order = np.lexsort((lane, step + lane))
+    return step[order], lane[order]
 
 
 def _count_outputs(outputs: Ints, start: int, steps: int, lanes: int) -> None:

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cosearch.hardware.templates import ACCUMULATOR_BITS, DATAFLOWS, OVERLAPS, SystolicArrays
+from cosearch.hardware.templates import ACCUMULATOR_BITS, OVERLAPS, SystolicArrays
 
 __all__ = ["Folding", "Products", "Traffic", "fold", "traffic"]
 
@@ -86,7 +86,7 @@ class Folding:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Traffic:
-    """Bits moved by all ``count`` runs; each field has shape (products, accelerators).
+    """Bits moved by all ``count`` runs; fields have shapes that broadcast to (products, accelerators).
 
     Attributes:
         dram_bits: DRAM reads and writes.
@@ -109,36 +109,32 @@ class Traffic:
     held_bits: Floats
 
 
-def fold(p: Products, arrays: SystolicArrays) -> Folding:
-    """Returns how products ``p`` fall on ``arrays``; the forms are in the module's text."""
+def fold(p: Products, arrays: SystolicArrays, dataflow: str) -> Folding:
+    """Returns how products ``p`` fall on ``arrays``, all of one ``dataflow``; the forms are in the module's text."""
     rows, cols = arrays.rows, arrays.cols
-    outputs_stay = arrays.dataflow == DATAFLOWS.index("os")
-    weights_stay = arrays.dataflow == DATAFLOWS.index("ws")
-    inputs_stay = arrays.dataflow == DATAFLOWS.index("is")
-    row_folds = np.ceil(np.where(outputs_stay, p.m, p.k) / rows)
-    col_folds = np.ceil(np.where(inputs_stay, p.m, p.n) / cols)
-    streamed = np.where(outputs_stay, p.k, np.where(weights_stay, p.m, p.n))
-    a_passes = np.ceil(p.a_bits / arrays.pe_bits)
-    b_passes = np.ceil(p.b_bits / arrays.pe_bits)
-    first = np.where(outputs_stay, rows, 2.0 * rows) + (cols - 2.0) + streamed
+    down, across, streamed = {"os": (p.m, p.n, p.k), "ws": (p.k, p.n, p.m), "is": (p.k, p.m, p.n)}[dataflow]
+    row_folds, col_folds = np.ceil(down / rows), np.ceil(across / cols)
+    a_passes, b_passes = np.ceil(p.a_bits / arrays.pe_bits), np.ceil(p.b_bits / arrays.pe_bits)
+    first = ((1.0 if dataflow == "os" else 2.0) * rows + cols - 2.0) + streamed
     overlapped = arrays.overlap == OVERLAPS.index("double_buffered")
-    folds = row_folds * col_folds * a_passes * b_passes
     # successive runs follow each other as folds do, so with overlap only the very first fold of all pays in full
     later = np.where(overlapped, np.maximum(streamed, rows), first)
+    folds = row_folds * col_folds * a_passes * b_passes
+    once = np.ones((1, 1))
     return Folding(
         row_folds=row_folds,
         col_folds=col_folds,
         a_passes=a_passes,
         b_passes=b_passes,
         cycles=first + (folds * p.count - 1.0) * later,
-        ifmap_sweeps=np.where(inputs_stay, 1.0, col_folds),
-        filter_sweeps=np.where(weights_stay, 1.0, np.where(outputs_stay, row_folds, col_folds)),
-        output_writes=np.where(outputs_stay, 1.0, row_folds),
+        ifmap_sweeps=once if dataflow == "is" else col_folds,
+        filter_sweeps={"os": row_folds, "ws": once, "is": col_folds}[dataflow],
+        output_writes=once if dataflow == "os" else row_folds,
     )
 
 
-def traffic(p: Products, arrays: SystolicArrays, folding: Folding) -> Traffic:
-    """Returns the bits that products ``p`` move, by scratchpad and to DRAM.
+def traffic(p: Products, arrays: SystolicArrays, dataflow: str, folding: Folding) -> Traffic:
+    """Returns the bits that products ``p`` move, by scratchpad and to DRAM, on ``arrays`` of one ``dataflow``.
 
     One half of a scratchpad serves the array while the other is filled (double buffering), so an operand is kept only
     when it fits in a half. In the loop order above:
@@ -151,39 +147,48 @@ def traffic(p: Products, arrays: SystolicArrays, folding: Folding) -> Traffic:
       one column of folds (M x C or C x N values) that do not fit go to DRAM and back between accumulations.
     - Outputs are written once, requantised to ``out_bits`` on the way out.
     """
-    outputs_stay = arrays.dataflow == DATAFLOWS.index("os")
-    inputs_stay = arrays.dataflow == DATAFLOWS.index("is")
     a_bits, b_bits = p.m * p.k * p.a_bits, p.k * p.n * p.b_bits
     out_bits = p.m * p.n * p.out_bits
-    k_tile = np.minimum(arrays.rows, p.k)
-    m_cols, n_cols = np.minimum(arrays.cols, p.m), np.minimum(arrays.cols, p.n)
-    a_part = np.where(outputs_stay, np.minimum(arrays.rows, p.m) * p.k, k_tile * np.where(inputs_stay, m_cols, p.m))
-    b_part = np.where(outputs_stay, p.k, k_tile) * np.where(inputs_stay, p.n, n_cols)
-
     half = 4096.0  # bits in half a KiB
     ifmap_half, filter_half, ofmap_half = arrays.ifmap_kib * half, arrays.filter_kib * half, arrays.ofmap_kib * half
-    a_part_fits, b_part_fits = a_part * p.a_bits <= ifmap_half, b_part * p.b_bits <= filter_half
-    a_again = folding.ifmap_sweeps * np.where(a_part_fits, 1.0, folding.b_passes)
-    b_again = folding.filter_sweeps * np.where(b_part_fits, 1.0, folding.a_passes)
-    a_dram = a_bits * np.where(a_bits <= ifmap_half, 1.0, a_again)
-    b_dram = b_bits * np.where((b_bits <= filter_half) | (outputs_stay & b_part_fits), 1.0, b_again)
 
-    steps = np.where(outputs_stay, 1.0, folding.row_folds * folding.a_passes * folding.b_passes)
-    sums = np.where(inputs_stay, m_cols * p.n, p.m * n_cols) * ACCUMULATOR_BITS
-    partial = (p.m * p.n * ACCUMULATOR_BITS) * (steps - 1.0)
-    spilled = np.where(sums > ofmap_half, partial, 0.0)
-    held = (
-        np.minimum(a_bits, 2.0 * ifmap_half)
-        + np.minimum(b_bits, 2.0 * filter_half)
-        + np.minimum(np.where(steps > 1.0, sums, out_bits), 2.0 * ofmap_half)
-    )
+    a_part, b_part, sums = _parts(p, arrays, dataflow)
+    b_part_fits = b_part * p.b_bits <= filter_half
+    b_stays = b_part_fits if dataflow == "os" else b_bits <= filter_half
+    a_again = folding.ifmap_sweeps * np.where(a_part * p.a_bits <= ifmap_half, 1.0, folding.b_passes)
+    b_again = folding.filter_sweeps * np.where(b_part_fits, 1.0, folding.a_passes)
+    a_dram = a_bits * np.where(a_bits <= ifmap_half, 1.0, a_again) * p.count
+    b_dram = b_bits * np.where(b_stays, 1.0, b_again) * p.count
+
+    out_held, out_moved, dram = out_bits, out_bits * p.count, a_dram + b_dram + out_bits * p.count
+    if dataflow != "os":
+        steps = folding.row_folds * folding.a_passes * folding.b_passes
+        partial = (p.m * p.n * p.count * ACCUMULATOR_BITS) * (steps - 1.0)
+        spilled = np.where(sums * ACCUMULATOR_BITS > ofmap_half, partial, 0.0)
+        out_held = np.where(steps > 1.0, sums * ACCUMULATOR_BITS, out_bits)
+        out_moved = out_moved + partial + spilled
+        dram = dram + 2.0 * spilled
     return Traffic(
-        dram_bits=(a_dram + b_dram + out_bits + 2.0 * spilled) * p.count,
-        ifmap_reads=a_bits * folding.ifmap_sweeps * folding.b_passes * p.count,
-        ifmap_writes=a_dram * p.count,
-        filter_reads=b_bits * folding.filter_sweeps * folding.a_passes * p.count,
-        filter_writes=b_dram * p.count,
-        ofmap_reads=(partial + spilled + out_bits) * p.count,
-        ofmap_writes=(partial + spilled + out_bits) * p.count,
-        held_bits=held,
+        dram_bits=dram,
+        ifmap_reads=(a_bits * p.count) * folding.ifmap_sweeps * folding.b_passes,
+        ifmap_writes=a_dram,
+        filter_reads=(b_bits * p.count) * folding.filter_sweeps * folding.a_passes,
+        filter_writes=b_dram,
+        ofmap_reads=out_moved,
+        ofmap_writes=out_moved,
+        held_bits=np.minimum(a_bits, 2.0 * ifmap_half)
+        + np.minimum(b_bits, 2.0 * filter_half)
+        + np.minimum(out_held, 2.0 * ofmap_half),
     )
+
+
+def _parts(p: Products, arrays: SystolicArrays, dataflow: str) -> tuple[Floats, Floats, Floats]:
+    """Returns the values of left and right operand that one fold uses, and of partial sums in a column of folds."""
+    if dataflow == "os":
+        return np.minimum(arrays.rows, p.m) * p.k, np.minimum(arrays.cols, p.n) * p.k, np.zeros((1, 1))
+    k_part = np.minimum(arrays.rows, p.k)
+    if dataflow == "ws":
+        n_part = np.minimum(arrays.cols, p.n)
+        return k_part * p.m, k_part * n_part, n_part * p.m
+    m_part = np.minimum(arrays.cols, p.m)
+    return k_part * m_part, k_part * p.n, m_part * p.n

@@ -197,11 +197,11 @@ class SystolicArrays:
     def __len__(self) -> int:
         return int(self.rows.size)
 
-    def part(self, start: int, stop: int) -> SystolicArrays:
-        """Returns arrays ``start`` to ``stop`` (excluded) as views, without checking them again."""
+    def pick(self, positions: NDArray[np.intp]) -> SystolicArrays:
+        """Returns the arrays at ``positions``, without checking them again."""
         out = object.__new__(SystolicArrays)
         for name in _field_names():
-            object.__setattr__(out, name, getattr(self, name)[start:stop])
+            object.__setattr__(out, name, getattr(self, name)[positions])
         return out
 
 

@@ -196,7 +196,7 @@ class VisionTransformer(nn.Module):
         self.norm = nn.LayerNorm(spec.dim, eps=1e-6)
         self.head = Linear(spec.dim, spec.task.labels * spec.task.classes, spec.edge_bits, spec.edge_bits)
         nn.init.trunc_normal_(self.class_token, std=0.02)
-        nn.init.trunc_normal_(self.position, std=0.02)
+        nn.init.trunc_normal_(self.position, std=0.2, a=-0.4, b=0.4)
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns logits of shape (batch, labels, classes) for images of shape (batch, channels, height, width)."""

@@ -1,8 +1,8 @@
 """Counts the assignments of variables that depend on each other, without listing all of them.
 
-The number sought is a sum over all values of the variables of a product of weights, each of which looks at few variables.
+The number sought is a sum, over all values of the variables, of a product of weights that each look at few variables.
 One variable after the other is summed out (bucket elimination, Dechter 1999, "Bucket elimination: a unifying framework
-for reasoning"), so that the work grows with the widest dependency, not with the space. Python's integers keep it exact.
+for reasoning"), so the work grows with the widest dependency, not with the space. Python's integers keep it exact.
 """
 
 from __future__ import annotations
@@ -78,6 +78,7 @@ def _summed(
     for assignment in itertools.product(*(variables[other] for other in scope)):
         env = dict(zip(scope, assignment, strict=True))
         table[assignment] = sum(
-            math.prod(factor.weight(inner) for factor in factors) for inner in ({**env, name: value} for value in values)
+            math.prod(factor.weight(inner) for factor in factors)
+            for inner in ({**env, name: value} for value in values)
         )
     return lambda env: table[tuple(env[other] for other in scope)]

@@ -1,8 +1,8 @@
 """The values that a parameter can take.
 
-Three kinds: a `Choice` among listed values, whole numbers (`Integer`) and real numbers (`Float`). All are frozen, hashable
-and hand out plain Python values, whatever numpy scalars go in. A domain is *ordered* when its values lie on a scale, so
-that a search can step up and down; the values of a `Choice` have no order, even where they are numbers.
+Three kinds: a `Choice` among listed values, whole numbers (`Integer`) and real numbers (`Float`). All are frozen,
+hashable and hand out plain Python values, whatever numpy scalars go in. A domain is *ordered* when its values lie on a
+scale, so that a search can step up and down; the values of a `Choice` have no order, even where they are numbers.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ class Choice:
         own: dict[Scalar, int] = {}
         for index, option in enumerate(self.options):
             if option in own:
-                raise SpecError(f"choice[{index}]", f"is {option!r}, as choice[{own[option]}] is", "remove one of the two")
+                raise SpecError(
+                    f"choice[{index}]", f"is {option!r}, as choice[{own[option]}] is", "remove one of the two"
+                )
             own[option] = index
         object.__setattr__(self, "_own", own)
 
@@ -136,7 +138,9 @@ class Integer:
             raise SpecError("log", f"is {self.step}, which leads nowhere", "write the factor between values, such as 2")
         if self.low < 1:
             raise SpecError(
-                "int[0]", f"is {self.low}, but multiplying from there leads nowhere", "start at 1 or more, or leave log out"
+                "int[0]",
+                f"is {self.low}, but multiplying from there leads nowhere",
+                "start at 1 or more, or leave log out",
             )
         grid = [self.low]
         while grid[-1] * self.step <= self.high:
@@ -218,7 +222,9 @@ class Float:
             if not math.isfinite(bound):
                 raise SpecError(f"float[{index}]", f"is {bound}", "write a finite number")
         if self.low > self.high:
-            raise SpecError("float", f"goes from {self.low:g} down to {self.high:g}", f"write [{self.high:g}, {self.low:g}]")
+            raise SpecError(
+                "float", f"goes from {self.low:g} down to {self.high:g}", f"write [{self.high:g}, {self.low:g}]"
+            )
         if self.log and self.low <= 0:
             raise SpecError(
                 "float[0]", f"is {self.low:g}, but a log scale starts above 0", "start above 0, or leave log out"
@@ -230,7 +236,9 @@ class Float:
     def _make_grid(self, step: float) -> tuple[float, ...]:
         if self.log:
             if not step > 1 or not math.isfinite(step):
-                raise SpecError("log", f"is {step:g}, which leads nowhere", "write the factor between values, such as 2")
+                raise SpecError(
+                    "log", f"is {step:g}, which leads nowhere", "write the factor between values, such as 2"
+                )
             last = math.floor(math.log(self.high / self.low) / math.log(step) + 1e-9)
         else:
             if not step > 0 or not math.isfinite(step):

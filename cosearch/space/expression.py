@@ -9,7 +9,6 @@ take long or much memory.
 from __future__ import annotations
 
 import ast
-import builtins
 import math
 import operator
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -145,7 +144,9 @@ def _check(node: ast.expr, known: Mapping[str, Collection[str]], bound: frozense
     """Raises `SpecError` for what the language lacks; collects what is mentioned in ``names``."""
     if not isinstance(node, _SHAPE):
         what = _SPOKEN.get(type(node), type(node).__name__)
-        raise SpecError("", f"uses {what}: {ast.unparse(node)!r}", "write it with arithmetic, comparisons and functions")
+        raise SpecError(
+            "", f"uses {what}: {ast.unparse(node)!r}", "write it with arithmetic, comparisons and functions"
+        )
     match node:
         case ast.Constant(value=value):
             if not isinstance(value, (bool, int, float, str)):
@@ -257,7 +258,10 @@ def _value(node: ast.expr, scope: Scope, bound: Mapping[str, Any]) -> Any:
 def _loop(node: ast.GeneratorExp | ast.ListComp, scope: Scope, bound: Mapping[str, Any]) -> Iterator[Any]:
     loop = node.generators[0]
     name = loop.target.id if isinstance(loop.target, ast.Name) else ""
-    for item in _value(loop.iter, scope, bound):
+    items = _value(loop.iter, scope, bound)
+    if not isinstance(items, tuple):
+        raise TypeError(f"{ast.unparse(loop.iter)} has one value, so there is nothing to loop over")
+    for item in items:
         inner = {**bound, name: item}
         if all(_value(condition, scope, inner) for condition in loop.ifs):
             yield _value(node.elt, scope, inner)
@@ -277,7 +281,7 @@ def _binary(op: type[ast.operator], left: Any, right: Any) -> Any:
 
 
 def _kind(value: Any) -> str:
-    return {builtins.str: "a text", builtins.tuple: "one value per block or stage"}.get(type(value), "no number")
+    return "a text" if isinstance(value, str) else "one value per block or stage"
 
 
 def _comparisons(
@@ -299,10 +303,10 @@ def _excess(node: ast.expr, scope: Scope) -> float:
             return max(broken) if isinstance(op, ast.And) else min(broken)
         case ast.Compare():
             worst = _LEAST_EXCESS
-            for op, left, right, holds in _comparisons(node, scope, {}):
+            for sign, left, right, holds in _comparisons(node, scope, {}):
                 if holds:
                     continue
-                if op not in _ORDER or not isinstance(left, (int, float)) or not isinstance(right, (int, float)):
+                if sign not in _ORDER or not isinstance(left, (int, float)) or not isinstance(right, (int, float)):
                     return 1.0
                 distance = abs(left - right) / (abs(right) or 1)
                 worst = max(worst, min(float(distance), 1e300))

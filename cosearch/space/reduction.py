@@ -1,12 +1,12 @@
 """Where a transformer reduces its tokens, and how many a keep ratio leaves.
 
 A model of ``depth`` blocks is cut into ``s = min(stages, depth)`` stages. Stage i (from 0) ends with block
-``floor((i + 1) * depth / s) - 1``; tokens are reduced in the last block of each stage but the last. Twelve blocks in four
-stages reduce in blocks 2, 5 and 8, one block before DeiT-S's reductions in EViT (Liang et al. 2022: blocks 3, 6 and 9).
+``floor((i + 1) * depth / s) - 1``; tokens are reduced in the last block of each stage but the last. Twelve blocks in
+four stages reduce in blocks 2, 5 and 8.
 
 A keep ratio r takes t image tokens to ``ceil(r * t)``, at least 2 where they are pruned (one kept, one fused) and at
-least ``t - floor(t / 2)`` where they are merged (each of one half of the tokens can vanish into the other half). As many
-ratios give the same count, the count decides what a ratio means; `schedules` picks one ratio for each meaning.
+least ``t - floor(t / 2)`` where they are merged (one half of the tokens can vanish into the other half). As many ratios
+give the same count, the count decides what a ratio means; `schedules` picks one ratio for each meaning.
 """
 
 from __future__ import annotations

@@ -98,6 +98,23 @@ def test_energy_of_a_product_by_hand() -> None:
     assert cost.power_w == pytest.approx(cost.energy_j / cost.latency_s)
 
 
+@pytest.mark.parametrize(
+    ("dataflow", "ifmap", "filters", "ofmap"),
+    [
+        # 8 x 8 array, 64 x 64 by 64 x 40 values; sweeps of each operand, bits of each output in its scratchpad
+        ("os", 5, 8, 8),
+        ("ws", 5, 1, 7 * 32 + 8),  # 8 row folds: 7 partial sums of 32 bits, then the output
+        ("is", 1, 8, 7 * 32 + 8),
+    ],
+)
+def test_scratchpad_energy_counts_sweeps_and_partial_sums(dataflow: str, ifmap: int, filters: int, ofmap: int) -> None:
+    cost = estimate(product(64, 64, 40), make(dataflow=dataflow), TECH)
+    reads = 64 * 64 * 8 * ifmap + 64 * 40 * 8 * filters + 64 * 40 * ofmap
+    writes = 64 * 64 * 8 + 64 * 40 * 8 + 64 * 40 * ofmap
+    expected = reads * TECH.sram.read_pj(64) + writes * TECH.sram.write_pj(64)
+    assert cost.sram_j == pytest.approx(expected * 1e-12)
+
+
 @pytest.mark.parametrize("dataflow", ["os", "ws", "is"])
 @pytest.mark.parametrize(
     ("pe", "a", "b", "passes"), [(8, 8, 8, 1), (8, 9, 8, 2), (4, 8, 8, 4), (2, 8, 3, 8), (8, 4, 4, 1)]

@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from cosearch.hardware import SystolicArray, scalesim_config, scalesim_counts, scalesim_topology
+from cosearch.hardware import (
+    SystolicArray,
+    scalesim_config,
+    scalesim_counts,
+    scalesim_memory,
+    scalesim_topology,
+)
 from cosearch.spec import BlockSpec, ModelSpec, TaskShape
 from cosearch.workload import workload
 
@@ -38,6 +44,42 @@ def test_cycles_and_sram_counts_are_scalesims_on_every_row() -> None:
     for row in table:
         counts = scalesim_counts(int(row["M"]), int(row["K"]), int(row["N"]), array_of(row))
         assert {name: getattr(counts, name) for name in EXACT} == {name: int(row[name]) for name in EXACT}, row
+
+
+MEMORY = ("stall_cycles", "ifmap_dram_reads", "filter_dram_reads", "ofmap_dram_writes")
+
+
+def check_memory(row: dict[str, str]) -> None:
+    replay = scalesim_memory(
+        int(row["M"]),
+        int(row["K"]),
+        int(row["N"]),
+        array_of(row),
+        bandwidth=row["bandwidth_mode"],
+        words_per_cycle=max(1, int(row["bandwidth"])),
+    )
+    assert {name: getattr(replay, name) for name in MEMORY} == {name: int(row[name]) for name in MEMORY}, row
+
+
+def test_stalls_and_dram_counts_are_scalesims_at_limited_bandwidth() -> None:
+    limited = [row for row in rows() if row["bandwidth_mode"] == "USER"]
+    assert len(limited) == 75
+    for row in limited:
+        check_memory(row)
+
+
+def test_dram_counts_are_scalesims_at_ample_bandwidth() -> None:
+    small = [row for row in rows() if row["bandwidth_mode"] == "CALC" and int(row["ofmap_sram_writes"]) < 40_000]
+    assert len(small) > 100
+    for row in small:
+        check_memory(row)
+
+
+@pytest.mark.slow
+def test_dram_counts_are_scalesims_on_every_large_row() -> None:
+    for row in rows():
+        if row["bandwidth_mode"] == "CALC" and int(row["ofmap_sram_writes"]) >= 40_000:
+            check_memory(row)
 
 
 def test_counts_ignore_overlap_and_bits() -> None:

@@ -1,0 +1,56 @@
+"""Accuracy by training from scratch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from cosearch.data import load_task
+from cosearch.evaluator import Context, Metric
+from cosearch.spec import Candidate
+from cosearch.train import Recipe, train, weights_to_bytes
+
+__all__ = ["Trained"]
+
+
+class Trained:
+    """Trains each model by a recipe, on the run's task, and reads the validation split.
+
+    The test split stays untouched: it is for the model that is exported in the end.
+
+    Args:
+        recipe: fields of `cosearch.train.Recipe`; those left out keep their defaults.
+    """
+
+    metrics = (
+        Metric(
+            name="accuracy",
+            unit="",
+            direction="max",
+            description="share of labels read right, validation split",
+            bounds=(0.0, 1.0),
+        ),
+        Metric(
+            name="exact",
+            unit="",
+            direction="max",
+            description="share of images with every label read right, validation split",
+            bounds=(0.0, 1.0),
+        ),
+        Metric(name="loss", unit="nat", direction="min", description="mean cross-entropy a label, validation split"),
+    )
+    scope: Literal["model", "pair"] = "model"
+    cheap = False
+
+    def __init__(self, recipe: Mapping[str, Any] | None = None) -> None:
+        self.recipe = Recipe.from_config(recipe or {})
+
+    def evaluate(self, candidate: Candidate, context: Context) -> Mapping[str, float]:
+        """Returns accuracy, exact and loss; leaves the weights as the artifact ``weights.safetensors``.
+
+        Raises:
+            EvaluationError: the training diverged.
+        """
+        trained = train(candidate.model, load_task(context.task), self.recipe, context.seed)
+        context.artifacts["weights.safetensors"] = weights_to_bytes(trained.model)
+        return {"accuracy": trained.score.accuracy, "exact": trained.score.exact, "loss": trained.score.loss}
