@@ -1,4 +1,4 @@
-"""Puts a run together from its file, runs it, and leaves its front behind: what ``cosearch run`` does, for Python users.
+"""Puts a run together from its file, runs it, and leaves its front behind: ``cosearch run`` for Python users.
 
 loaded = load_run_file(find_run_file("quickstart"))
 summary = run(loaded, Path("runs"))
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,7 +22,6 @@ from cosearch import __version__
 from cosearch.data import task_shape
 from cosearch.errors import EnvironmentProblem, FileError, StoreError, UserError, did_you_mean
 from cosearch.evaluator import Evaluator, Metric
-from cosearch.export import Bundle, export_bundle
 from cosearch.front import Front, FrontBuilder, Objective, Scale, front_from_json, front_text, pick
 from cosearch.plots import front_page
 from cosearch.plugins import EVALUATORS, SAMPLERS, PluginRef, refer
@@ -33,6 +32,9 @@ from cosearch.search import Leg, Listener, Problem, cost_batch
 from cosearch.space import load_space
 from cosearch.store import Store, read_state, write_atomically
 from cosearch.track import Tracker, locate
+
+if TYPE_CHECKING:
+    from cosearch.export import Bundle
 
 __all__ = [
     "Prepared",
@@ -485,6 +487,8 @@ def export(folder: Path, rule: str, out: Path, *, force: bool = False) -> Bundle
         UserError: the rule picks nothing, or ``out`` is not empty.
         StoreError: the weights are gone, or ``out`` cannot be written.
     """
+    from cosearch.export import export_bundle  # brings ONNX along, which a search does not need
+
     member = pick(read_front(folder), rule)
     prepared = reopen(folder)
     loaded = prepared.loaded

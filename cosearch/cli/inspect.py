@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
+
+from cosearch.cli.common import make_console
 
 __all__ = ["add_to"]
 
@@ -71,7 +72,7 @@ def estimate(
     """Estimate the cost of one pair, with a table of its operators."""
     from cosearch import hardware
     from cosearch.cli.show import cost_tables
-    from cosearch.spec import AcceleratorSpec, BlockSpec, Candidate, ModelSpec, TaskShape, to_json
+    from cosearch.spec import AcceleratorSpec, BlockSpec, Candidate, ModelSpec, Scalar, TaskShape, to_json
     from cosearch.workload import workload
 
     if file is not None:
@@ -82,7 +83,7 @@ def estimate(
         )
         task = TaskShape(image=(image, image), channels=3, classes=classes)
         edge = max(weight_bits, activation_bits)
-        parameters = {
+        parameters: dict[str, Scalar] = {
             "rows": rows,
             "cols": cols,
             "dataflow": dataflow,
@@ -103,7 +104,7 @@ def estimate(
     if as_json:
         print(json.dumps(to_json(cost), indent=1, sort_keys=True))
         return
-    console = Console(highlight=False)
+    console = make_console()
     for table in cost_tables(candidate, load, cost):
         console.print(table)
 
@@ -131,7 +132,7 @@ def describe(space: SpaceArgument, task: TaskOption = DIGIT_PAIRS) -> None:
     from cosearch.cli.show import space_table
 
     loaded = _load(space, task)
-    console = Console(highlight=False)
+    console = make_console()
     console.print(f"[bold]{loaded.name}[/]: {loaded.description}")
     console.print(space_table(loaded))
     size = loaded.size()
@@ -218,7 +219,7 @@ def list_parts() -> None:
         ("technology tables", sorted(TECHNOLOGIES)),
     ):
         table.add_row(f"[bold]{what}[/]", ", ".join(found))
-    Console(highlight=False).print(table)
+    make_console().print(table)
 
 
 def schema(what: Annotated[str, typer.Argument(help="'space' or 'run'.")]) -> None:

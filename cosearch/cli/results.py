@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from cosearch.cli.common import RunsOption
+from cosearch.cli.common import RunsOption, make_console
 
 __all__ = ["add_to"]
 
@@ -59,7 +58,7 @@ def front(
     from cosearch.front import pick as pick_member
     from cosearch.store import find_run
 
-    console = Console(highlight=False)
+    console = make_console()
     folder = find_run(runs, run)
     if as_json:
         print((folder / "front.json").read_text(encoding="utf-8"), end="")
@@ -85,7 +84,7 @@ def export(
     from cosearch.store import find_run
 
     bundle = session.export(find_run(runs, run), pick, out, force=force)
-    console = Console(highlight=False)
+    console = make_console()
     console.print(f"{bundle.path}: pair {bundle.candidate_id[:8]}")
     for line in bundle.findings:
         console.print(f"  {line}")

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cosearch.cli.common import RunsOption
+from cosearch.cli.common import RunsOption, make_console
 
 if TYPE_CHECKING:
     from cosearch.search import Leg
@@ -64,7 +64,7 @@ def run(
         changes |= {"search.sampler": sampler, "search.options": {}}
     if (file is None) == (resume is None):
         raise UserError("give a run file, or --resume RUN; one of the two (cosearch run --help shows examples)")
-    console = Console(highlight=False)
+    console = make_console()
     if resume is not None:
         fixed = sorted(set(changes) - {"pool.workers", "pool.address", "mlflow.enabled"})
         if fixed:

@@ -48,16 +48,16 @@ def member_table(member: Member) -> Table:
 
 
 def cost_tables(candidate: Candidate, workload: Workload, cost: Cost) -> tuple[Table, Table]:
-    """Returns the cost of each operator, blocks that cost the same shown once, and the totals."""
-    operators = Table(title="Operators", title_justify="left", box=None)
-    operators.add_column("operator")
-    for name in ("m x k x n", "bits", "cycles", "stalls", "DRAM", "energy", "array use"):
+    """Returns the cost of each operator, equal ones of several blocks in one row (costs are of one), and the totals."""
+    operators = Table(title="Operators", title_justify="left", box=None, padding=(0, 1, 0, 0))
+    operators.add_column("operator", no_wrap=True)
+    for name in ("n", "shape", "bits", "cycles", "stalls", "DRAM", "energy", "use"):
         operators.add_column(name, justify="right", no_wrap=True)
+    rows: dict[tuple[str, ...], list[str]] = {}
     for op, one in zip(workload.operators, cost.operators, strict=True):
-        shape = f"{op.m} x {op.k} x {op.n}" if op.macs else f"{op.m} x {op.n}"
-        operators.add_row(
-            op.name,
-            f"{op.count} x ({shape})" if op.count > 1 else shape,
+        shape = f"{op.m}x{op.k}x{op.n}" if op.macs else f"{op.m}x{op.n}"
+        columns = (
+            f"{op.count} x {shape}" if op.count > 1 else shape,
             f"{op.a_bits}/{op.b_bits}" if op.macs else str(op.a_bits),
             f"{one.cycles:,.0f}",
             f"{one.stall_cycles:,.0f}",
@@ -65,9 +65,15 @@ def cost_tables(candidate: Candidate, workload: Workload, cost: Cost) -> tuple[T
             quantity(one.energy_j, "J"),
             f"{one.utilisation:.0%}" if op.macs else "",
         )
+        part = op.name.rpartition(".")[2] if op.name.startswith("block") else op.name
+        rows.setdefault((part, *columns), []).append(op.name)
+    for (part, *columns), names in rows.items():
+        first, last = names[0].partition(".")[0], names[-1].partition(".")[0]
+        title = f"{first}-{last.removeprefix('block')}.{part}" if len(names) > 1 else names[0]
+        operators.add_row(title, str(len(names)), *columns)
     totals = Table(title="In all, for one image", title_justify="left", box=None, show_header=False)
     _describe(totals, candidate)
-    rows: Mapping[str, str] = {
+    facts: Mapping[str, str] = {
         "multiply-accumulates": quantity(workload.macs, "MAC"),
         "weights": quantity(workload.weight_bytes, "B"),
         "latency": f"{quantity(cost.latency_s, 's')}  ({cost.cycles:,.0f} cycles: {cost.compute_cycles:,.0f} array, "
@@ -81,7 +87,7 @@ def cost_tables(candidate: Candidate, workload: Workload, cost: Cost) -> tuple[T
         "array use": f"{cost.utilisation:.1%}",
         "technology table": cost.technology,
     }
-    for name, text in rows.items():
+    for name, text in facts.items():
         totals.add_row(name, text)
     return operators, totals
 

@@ -49,6 +49,7 @@ class SplitSampler:
         summary: str = "minima",
         shares: tuple[float, float] = (0.25, 0.25),
         refine: float = 0.0,
+        ref: float|None = None,
     ) -> None:
         self._space = space
         self._accelerators: SearchSpace = space.side("accelerator")
@@ -63,6 +64,8 @@ class SplitSampler:
         self._summary = summary
         self._shares = shares
         self._refine = refine
+        self._ref = ref
+        self._box = None
         self._spare = 0.0
         self._asked: set[str] = set()
         self._told = 0
@@ -177,11 +180,18 @@ class SplitSampler:
         if self._summary in ("own","contrib","ownacc"):
             from cosearch.front import hypervolume
             from cosearch.testing.toy import BOX
-            u = BOX.unit(arr)
+            box = BOX
+            if self._ref is not None:
+                if self._box is None:
+                    from cosearch.front import Objective, Scale
+                    sc = Scale.of_points([Objective(str(i), "min") for i in range(4)], arr)
+                    self._box = Scale(sc.ideal, tuple(r * 10**self._ref if l else r for r, l in zip(sc.reference, sc.log)), sc.log)
+                box = self._box
+            u = box.unit(arr)
             if self._summary == "own": v = [-hypervolume(u, np.ones(4))]
             elif self._summary == "ownacc": v = [-hypervolume(u, np.ones(4)), arr[0,0]]
             else:
-                rest = BOX.unit([s.objectives for s in self._before])if self._before else np.empty((0,4))
+                rest = box.unit([s.objectives for s in self._before])if self._before else np.empty((0,4))
                 v = [-(hypervolume(np.concatenate([rest,u]), np.ones(4))-hypervolume(rest,np.ones(4)))]
         elif self._summary == "minima":
             v = arr.min(axis=0)

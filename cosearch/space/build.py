@@ -115,7 +115,7 @@ class _Section:
     settings: Mapping[str, Any]
 
     @classmethod
-    def read(cls, data: Mapping[str, Any], rules: Mapping[str, Sequence[Rule]], file: str, side: str) -> _Section:
+    def read(cls, data: Mapping[str, Any], rules: Mapping[str, tuple[Rule, ...]], file: str, side: str) -> _Section:
         models = {name: section_model(name, entries, name) for name, entries in rules.items()}
         template, settings = read_section(data, models, file, side)
         return cls(file, side, template, {rule.name: rule for rule in rules[template]}, settings)

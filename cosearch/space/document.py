@@ -7,8 +7,9 @@ descriptions and the JSON schema have one source.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Tag, ValidationError, create_model
@@ -159,7 +160,8 @@ class Document(_Strict):
     constraints: list[ConstraintItem] = Described([], description="Expressions that every candidate satisfies.")
 
 
-def section_model(template: str, rules: Sequence[Rule], title: str) -> type[BaseModel]:
+@lru_cache(maxsize=64)
+def section_model(template: str, rules: tuple[Rule, ...], title: str) -> type[BaseModel]:
     """Returns the pydantic model of a section whose ``template`` has fields by ``rules``."""
     fields: dict[str, Any] = {
         "template": (Literal[template], Described(description="The template that says which fields there are."))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from cosearch.space.document import VERSION, Document, Rule, section_model
@@ -33,7 +33,7 @@ def space_schema() -> dict[str, Any]:
     }
 
 
-def _sections(side: str, rules: Mapping[str, Sequence[Rule]]) -> dict[str, Any]:
+def _sections(side: str, rules: Mapping[str, tuple[Rule, ...]]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for name, entries in rules.items():
         section = section_model(name, entries, f"{side} {name}").model_json_schema()

@@ -62,7 +62,8 @@ class Side(ABC, Generic[Spec]):
         self.parameters = tuple(Parameter(name=n, domain=item.domain) for item in fields for n in item.names)
         self.constraints = tuple(constraints)
         fixed = {item.name: item.domain.values()[0] for item in fields if item.fixed and item.repeats is None}
-        self._constants: dict[str, Any] = {**defaults, **fixed}
+        others = {other: value for other, value in defaults.items() if other not in self.fields}
+        self._constants: dict[str, Any] = {**others, **fixed}
         self._names = tuple(parameter.name for parameter in self.parameters)
         self._known = frozenset(self._names)
         self._owner = {n: item for item in fields for n in item.names}
