@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import socket
 import sys
 import time
 import traceback
@@ -27,6 +28,10 @@ __all__ = ["InlinePool", "Job", "Pool", "RayPool", "make_pool", "run_job"]
 
 RETRIES = 2
 """How often a job is tried again when its worker dies (a lost machine, the out-of-memory killer)."""
+
+
+CONNECT_S = 5.0
+"""Seconds to wait for a cluster to take a connection."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +134,7 @@ class RayPool:
         local = address == "local"
         cpus = workers or os.cpu_count() or 1
         try:
+            _knock(address)
             ray.init(
                 address=address,
                 include_dashboard=False if local else None,
@@ -190,6 +196,13 @@ class RayPool:
             self._ray.cancel(future, force=True)
         self._running.clear()
         self._ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raises at once where nothing listens at ``host:port``; Ray itself would try for minutes."""
+    host, _, port = address.rpartition("://")[2].partition("/")[0].rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
 
 
 def make_pool(address: str, workers: int | None) -> Pool:

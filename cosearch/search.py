@@ -74,7 +74,7 @@ class Counts:
         trained: models evaluated on the pool (in this session or an earlier one of the same run).
         reused: those of them that the store already had.
         infeasible: points that broke a limit or constraint.
-        failed: points that failed.
+        failed: trainings that failed, and points that could not be costed.
     """
 
     asked: int = 0
@@ -182,6 +182,7 @@ class Leg:
         self.store, self.pool, self.listener = store, pool, listener
         self.counts = Counts()
         self.front = front
+        self.failures: dict[str, str] = {}  # reason by what failed
         self.history: list[tuple[int, float]] = []
         self.started = time.monotonic()
         self._queue: deque[_Asked] = deque()
@@ -299,9 +300,11 @@ class Leg:
         for one, result in zip(done, results, strict=True):
             self.counts.told += 1
             self.counts.infeasible += result.status is Status.INFEASIBLE
-            self.counts.failed += result.status is Status.FAILED
+            if result.status is Status.FAILED:
+                self.failures.setdefault(one.subject or f"point {one.index}", result.reason)
             if result.status is Status.OK and one.candidate is not None:
                 members.append(Member(candidate=one.candidate, metrics=result.metrics))
+        self.counts.failed = len(self.failures)
         self.front.add(members)
         if self.counts.trained and (not self.history or self.history[-1][0] < self.counts.trained):
             self.history.append((self.counts.trained, self.front.hypervolume))

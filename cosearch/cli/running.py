@@ -152,14 +152,20 @@ class _Watch:
 def _report(console: Console, summary: Summary, runs: Path) -> None:
     """Prints the front, what it compares to, where it is, and what to type next."""
     from cosearch.cli.show import front_table
+    from cosearch.errors import UserError
 
-    search = summary.legs["search"].counts
+    search, failures = summary.legs["search"].counts, summary.legs["search"].failures
+    if not summary.front.members:
+        reason = next(iter(failures.values()), "none kept the limits")
+        raise UserError(f"nothing was found: {search.trained} models trained, {search.failed} failed ({reason})")
     console.print()
     console.print(front_table(summary.front, summary.folder.name))
     console.print(
         f"{search.trained} models trained ({search.failed} failed), {search.costed:,} pairs costed, "
         f"{summary.seconds:.0f} s."
     )
+    for subject, reason in list(failures.items())[:3]:
+        console.print(f"  failed: {subject}: {reason}")
     for name, value in summary.hypervolumes.items():
         what = (
             f"this search ({summary.samplers[name]})" if name == "search" else f"the {summary.samplers[name]} sampler"

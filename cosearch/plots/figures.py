@@ -24,7 +24,6 @@ PALETTE = {"front": "#0072B2", "baseline": "#D55E00", "cloud": "#8A8F98", "ring"
 """Colour by role (Okabe & Ito 2008: blue, vermillion, reddish purple); the page swaps them by role in the dark."""
 
 INK, GRID = "#3A3F47", "#E3E6EA"
-_TENTHS = tuple(round(1 + i / 10, 1) for i in range(90))
 CLOUD = 2000
 """Background points drawn at most; more only slow the browser down."""
 
@@ -262,16 +261,21 @@ def _axis(objective: Objective, values: Sequence[float]) -> dict[str, Any]:
 
 
 def _ticks(low: float, high: float, *, binary: bool) -> list[float]:
-    """Returns round values for a logarithmic axis, one decade beyond the data on both sides for those who zoom out."""
+    """Returns round values for a logarithmic axis, up to a decade beyond the data for those who zoom out."""
     span = math.log10(high / low)
     if binary:
         every = 1 if span < 2 else 2
         return [2.0**power for power in range(math.floor(math.log2(low)) - 3, math.ceil(math.log2(high)) + 4, every)]
+    if 0.01 < span < 0.3:  # so narrow that the scale is as good as linear
+        wish = (high - low) / 4
+        size = 10.0 ** math.floor(math.log10(wish))
+        step = next(size * factor for factor in (1, 2, 5, 10) if size * factor >= wish)
+        return [step * i for i in range(math.floor(low / step * 0.7), math.ceil(high / step * 1.4) + 1) if i > 0]
     digits: tuple[float, ...] = (1,)
-    for reach, finer in ((3.5, (1, 3)), (1.8, (1, 2, 5)), (0.8, (1, 1.5, 2, 3, 4, 5, 7)), (0.2, _TENTHS)):
+    for reach, finer in ((3.5, (1, 3)), (1.8, (1, 2, 5)), (0.8, (1, 1.5, 2, 3, 4, 5, 7))):
         if span < reach:
             digits = finer
-    decades = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
+    decades = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 2)
     return [float(f"{digit}e{decade}") for decade in decades for digit in digits]
 
 

@@ -98,12 +98,12 @@ class Fresh:
         Args:
             point: a value for every parameter, whether it exists under the others' conditions or not.
         """
-        if not self.space.violations(self.space.canonical(point)):
+        if not self.space.violations(point):
             return self.space.canonical(point)
         valid = {**point, **self.space.sample(self.rng)}
         names = list(point)
         for index in self.rng.permutation(len(names)):
             tried = {**valid, names[index]: point[names[index]]}
-            if not self.space.violations(self.space.canonical(tried)):
+            if not self.space.violations(tried):
                 valid = tried
         return self.space.canonical(valid)

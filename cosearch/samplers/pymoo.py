@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections import deque
 from collections.abc import Sequence
@@ -10,6 +9,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pymoo.algorithms.moo.nsga2 import NSGA2
+from pymoo.algorithms.moo.nsga3 import NSGA3
+from pymoo.algorithms.moo.sms import SMSEMOA
+from pymoo.algorithms.moo.spea2 import SPEA2
+from pymoo.algorithms.moo.unsga3 import UNSGA3
 from pymoo.config import Config
 from pymoo.core.duplicate import DuplicateElimination
 from pymoo.core.evaluator import Evaluator
@@ -36,16 +40,8 @@ from cosearch.spec import Point, Result, Status
 
 __all__ = ["PymooSampler"]
 
-ALGORITHMS = {
-    "NSGA2": "nsga2",
-    "NSGA3": "nsga3",
-    "UNSGA3": "unsga3",
-    "SPEA2": "spea2",
-    "AGEMOEA": "age",
-    "AGEMOEA2": "age2",
-    "SMSEMOA": "sms",
-}
-"""Algorithms that take constraints and a mating of mixed variables, by the module that holds them."""
+ALGORITHMS: dict[str, Any] = {"NSGA2": NSGA2, "NSGA3": NSGA3, "UNSGA3": UNSGA3, "SPEA2": SPEA2, "SMSEMOA": SMSEMOA}
+"""Algorithms of pymoo that take constraints and another mating (AGE-MOEA would need numba as well)."""
 
 
 class PymooSampler:
@@ -59,7 +55,7 @@ class PymooSampler:
         space: where points come from.
         objectives: number of objectives.
         seed: the same seed gives the same points.
-        algorithm: one of NSGA2, NSGA3, UNSGA3, SPEA2, AGEMOEA, AGEMOEA2, SMSEMOA.
+        algorithm: one of NSGA2, NSGA3, UNSGA3, SPEA2, SMSEMOA.
         population: members of the population, and children of a generation; at least 4.
 
     Raises:
@@ -156,7 +152,6 @@ def _variable(axis: Axis) -> Variable:
 
 
 def _algorithm(name: str, axes: Axes, fresh: Fresh, objectives: int, population: int) -> Any:
-    factory = getattr(importlib.import_module(f"pymoo.algorithms.moo.{ALGORITHMS[name]}"), name)
     directions = {}
     if name in ("NSGA3", "UNSGA3"):
         parts = 1
@@ -165,7 +160,7 @@ def _algorithm(name: str, axes: Axes, fresh: Fresh, objectives: int, population:
         directions = {"ref_dirs": get_reference_directions("das-dennis", objectives, n_partitions=parts)}
         population = max(population, len(directions["ref_dirs"]))
     repair, unseen = _Repaired(axes, fresh), _Unseen(axes, fresh)
-    algorithm = factory(
+    algorithm = ALGORITHMS[name](
         pop_size=population, sampling=_Start(axes, fresh), repair=repair, eliminate_duplicates=unseen, **directions
     )
     share = 1.0 / max(len(axes.axes), 1)  # one mutation a child on average, over the variables of all kinds together

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
-from cosearch.errors import NotFoundError, UserError, did_you_mean
 from cosearch.front import non_dominated
 from cosearch.samplers.base import Sampler
 from cosearch.samplers.fresh import Fresh, key
 from cosearch.samplers.space import SearchSpace, SplitSpace
-from cosearch.spec import Point, Result, Status, Violation
+from cosearch.spec import Point, Result, Status
 
 __all__ = ["SplitSampler"]
 
@@ -49,7 +48,7 @@ class SplitSampler:
         summary: str = "minima",
         shares: tuple[float, float] = (0.25, 0.25),
         refine: float = 0.0,
-        ref: float|None = None,
+        ref: float | None = None,
     ) -> None:
         self._space = space
         self._accelerators: SearchSpace = space.side("accelerator")
@@ -57,7 +56,12 @@ class SplitSampler:
         self._looks = looks
         inner_seed = int(np.random.default_rng([seed, 1]).integers(2**31))
         factory = getattr(import_module(f"cosearch.samplers.{inner}"), INNER[inner])
-        self._inner: Sampler = factory(space.side("model"), {'own':1,'ownacc':2,'contrib':1}.get(summary,objectives), inner_seed, **dict(inner_options or {}))
+        self._inner: Sampler = factory(
+            space.side("model"),
+            {"own": 1, "ownacc": 2, "contrib": 1}.get(summary, objectives),
+            inner_seed,
+            **dict(inner_options or {}),
+        )
         self._models: dict[str, _Model] = {}
         self._pairs: dict[str, tuple[str, Point]] = {}
         self._front: list[_Stand] = []
@@ -177,22 +181,28 @@ class SplitSampler:
                 return Result(index=self._told, point=m.point, status=Status.INFEASIBLE, violations=b.violations)
             return Result(index=self._told, point=m.point, status=Status.FAILED, reason=m.results[0].reason)
         arr = np.array(ok)
-        if self._summary in ("own","contrib","ownacc"):
+        if self._summary in ("own", "contrib", "ownacc"):
             from cosearch.front import hypervolume
             from cosearch.testing.toy import BOX
+
             box = BOX
             if self._ref is not None:
                 if self._box is None:
                     from cosearch.front import Objective, Scale
+
                     sc = Scale.of_points([Objective(str(i), "min") for i in range(4)], arr)
-                    self._box = Scale(sc.ideal, tuple(r * 10**self._ref if l else r for r, l in zip(sc.reference, sc.log)), sc.log)
+                    self._box = Scale(
+                        sc.ideal, tuple(r * 10**self._ref if l else r for r, l in zip(sc.reference, sc.log)), sc.log
+                    )
                 box = self._box
             u = box.unit(arr)
-            if self._summary == "own": v = [-hypervolume(u, np.ones(4))]
-            elif self._summary == "ownacc": v = [-hypervolume(u, np.ones(4)), arr[0,0]]
+            if self._summary == "own":
+                v = [-hypervolume(u, np.ones(4))]
+            elif self._summary == "ownacc":
+                v = [-hypervolume(u, np.ones(4)), arr[0, 0]]
             else:
-                rest = box.unit([s.objectives for s in self._before])if self._before else np.empty((0,4))
-                v = [-(hypervolume(np.concatenate([rest,u]), np.ones(4))-hypervolume(rest,np.ones(4)))]
+                rest = box.unit([s.objectives for s in self._before]) if self._before else np.empty((0, 4))
+                v = [-(hypervolume(np.concatenate([rest, u]), np.ones(4)) - hypervolume(rest, np.ones(4)))]
         elif self._summary == "minima":
             v = arr.min(axis=0)
         elif self._summary == "median":
@@ -202,11 +212,13 @@ class SplitSampler:
         elif self._summary == "knee":
             l = np.log10(np.abs(arr) + 1e-300) * np.sign(arr + 1e-300)
             l = np.where(arr <= 0, arr, np.log10(np.maximum(arr, 1e-300)))
-            span = np.ptp(l, axis=0); span[span == 0] = 1
+            span = np.ptp(l, axis=0)
+            span[span == 0] = 1
             v = arr[int(((l - l.min(axis=0)) / span).sum(axis=1).argmin())]
         elif self._summary == "share":
             # members of the current front, negative, as every objective but accuracy? use: minima + front share
             v = arr.min(axis=0)
             mine = sum(1 for s in self._front if key(s.model) == key(m.point))
-            v = v.copy(); v[-1] = -mine
+            v = v.copy()
+            v[-1] = -mine
         return Result(index=self._told, point=m.point, status=Status.OK, objectives=tuple(float(x) for x in v))

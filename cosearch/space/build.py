@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from cosearch.errors import FileError, SpecError, did_you_mean
+from cosearch.hardware import TEMPLATES
 from cosearch.space.accelerator import AcceleratorSide
 from cosearch.space.document import (
     ChoiceSetting,
@@ -53,8 +54,6 @@ def load_space(name_or_path: str, task: TaskShape) -> Space:
         NotFoundError: no space has this name.
         FileError: the file is wrong; says where, and how to mend it.
     """
-    from cosearch.hardware import TEMPLATES
-
     path = find_space(name_or_path)
     return build_space(read_yaml(path, "space file"), shown(path), task, TEMPLATES)
 
@@ -144,7 +143,7 @@ class _Section:
             return out
         domain = self._domain(rule, setting)
         for where, value in _places(domain):
-            self._check_value(rule, f"{rule.name}.{where}", value, "remove it or ")
+            self._check_value(rule, f"{rule.name}.{where}", value, "remove it or " * where.startswith("choice"))
         when = self._condition(rule, setting, known)
         otherwise = self._otherwise(rule, setting)
         repeats = {None: None, "block": 0, "stage": 0}[self._per(rule, setting)]
@@ -175,7 +174,8 @@ class _Section:
                 return Choice(tuple(self._typed(rule, f"{name}.choice[{i}]", value) for i, value in listed))
             if rule.kind not in (int, float) or (rule.kind is int and isinstance(setting, FloatSetting)):
                 kind = "int" if isinstance(setting, IntegerSetting) else "float"
-                self.fail(f"{name}.{kind}", f"gives numbers, but needs {_KINDS[rule.kind]}", "list values under choice")
+                remedy = "write int instead" if rule.kind is int else "list values under choice"
+                self.fail(f"{name}.{kind}", f"gives numbers, but needs {_KINDS[rule.kind]}", remedy)
             if setting.step is not None and setting.log is not None:
                 self.fail(name, "has both step and log", "keep one of them")
             low, high = setting.bounds

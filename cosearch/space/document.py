@@ -225,9 +225,14 @@ def read_section(
 
 def _explained(error: ValidationError, file: str, side: str, root: type[BaseModel]) -> FileError:
     """Returns the first complaint of pydantic as an error that a user can act on."""
-    first = error.errors(include_url=False, include_context=True)[0]
+    complaints = error.errors(include_url=False, include_context=True)
+    # a misspelt field is also a missing one: the spelling is what to mend
+    first = next((c for c in complaints if c["type"] == "extra_forbidden"), complaints[0])
     model, path = root, side
     for part in first["loc"]:
+        if part == "[key]":
+            path = path.rpartition("[")[0]
+            return FileError(file, path, f"has the key {_spoken(first['input'])}", "write a field's name instead")
         if str(part).startswith("#"):
             model = _TAGS.get(str(part), model)
         elif str(part) not in ("bool", "int", "float", "str") or first["type"] == "extra_forbidden":
@@ -254,7 +259,7 @@ def _words(first: Any, model: type[BaseModel]) -> tuple[str, str]:
         case "missing":
             return "is missing", "add it"
         case "union_tag_not_found":
-            return _shapeless(given)
+            return _shapeless(given, str(first["loc"][0]))
         case "literal_error":
             return f"is {given!r}, which is unknown", f"write {first['ctx']['expected'].replace(chr(39), '')}"
         case "too_short" | "too_long":
@@ -262,11 +267,13 @@ def _words(first: Any, model: type[BaseModel]) -> tuple[str, str]:
         case "string_too_short":
             return "is empty", "write a text"
     wants = {"int": "a whole number", "float": "a number", "string": "a text", "list": "a list", "dict": "a mapping"}
-    wanted = wants.get(kind.partition("_")[0], "a number, a text, true or false")
+    wanted = wants.get(kind.partition("_")[0], "one value")
     return f"is {_spoken(given)}, but needs {wanted}", f"write {wanted}"
 
 
-def _shapeless(given: Any) -> tuple[str, str]:
+def _shapeless(given: Any, section: str) -> tuple[str, str]:
+    if section == "constraints":
+        return f"is {_spoken(given)}", "write an expression, or {that: an expression, why: the reason}"
     if isinstance(given, Mapping):
         both = [kind for kind in _DOMAINS if kind in given]
         if both:

@@ -269,9 +269,7 @@ def _loop(node: ast.GeneratorExp | ast.ListComp, scope: Scope, bound: Mapping[st
 
 def _binary(op: type[ast.operator], left: Any, right: Any) -> Any:
     sign, apply = _BINARY[op]
-    for side in (left, right):
-        if not isinstance(side, (int, float)):
-            raise TypeError(f"{sign} needs numbers, but {side!r} is {_kind(side)}")
+    _require_numbers(sign, left, right)
     if op is ast.Pow and (abs(right) > _LARGEST_EXPONENT or abs(left) > _LARGEST_BASE):
         raise ValueError(f"{left} ** {right} is too large to compute here")
     result = apply(left, right)
@@ -280,8 +278,11 @@ def _binary(op: type[ast.operator], left: Any, right: Any) -> Any:
     return result
 
 
-def _kind(value: Any) -> str:
-    return "a text" if isinstance(value, str) else "one value per block or stage"
+def _require_numbers(sign: str, *values: Any) -> None:
+    for value in values:
+        if not isinstance(value, (int, float)):
+            kind = "a text" if isinstance(value, str) else "one value per block or stage"
+            raise TypeError(f"{sign} needs numbers, not {kind}")
 
 
 def _comparisons(
@@ -291,7 +292,10 @@ def _comparisons(
     left = _value(node.left, scope, bound)
     for op, right_node in zip(node.ops, node.comparators, strict=True):
         right = _value(right_node, scope, bound)
-        yield type(op), left, right, bool(_COMPARE[type(op)][1](left, right))
+        sign, holds = _COMPARE[type(op)]
+        if isinstance(op, _ORDER):
+            _require_numbers(sign, left, right)
+        yield type(op), left, right, bool(holds(left, right))
         left = right
 
 
@@ -306,7 +310,7 @@ def _excess(node: ast.expr, scope: Scope) -> float:
             for sign, left, right, holds in _comparisons(node, scope, {}):
                 if holds:
                     continue
-                if sign not in _ORDER or not isinstance(left, (int, float)) or not isinstance(right, (int, float)):
+                if sign not in _ORDER:
                     return 1.0
                 distance = abs(left - right) / (abs(right) or 1)
                 worst = max(worst, min(float(distance), 1e300))

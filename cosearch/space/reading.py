@@ -45,7 +45,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
         key = loader.construct_object(key_node, deep=True)
         line = key_node.start_mark.line + 1
         if not isinstance(key, Hashable) or key in seen:
-            first = f", first on line {seen[key]}" if isinstance(key, Hashable) else ""
+            first = f" again, after line {seen[key]}" if isinstance(key, Hashable) else ", which is no name"
             raise _DuplicateKeyError(problem=f"{key!r}{first}", problem_mark=key_node.start_mark)
         seen[key] = line
     return loader.construct_mapping(node, deep=True)
@@ -86,7 +86,7 @@ def read_yaml(path: Path, what: str) -> Any:
     try:
         return yaml.load(text, Loader=_Loader)
     except _DuplicateKeyError as error:
-        raise FileError(file, _line(error), f"has the key {error.problem} twice", "remove one of the two") from None
+        raise FileError(file, _line(error), f"gives the key {error.problem}", "remove or rename it") from None
     except yaml.MarkedYAMLError as error:
         raise FileError(
             file, _line(error), f"is not YAML: {error.problem}", "check indentation, colons and quotes"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from cosearch.hardware import TEMPLATES
 from cosearch.space.document import VERSION, Document, Rule, section_model
 from cosearch.space.templates import MODEL_RULES, accelerator_rules
 
@@ -13,8 +14,6 @@ __all__ = ["space_schema"]
 
 def space_schema() -> dict[str, Any]:
     """Returns the JSON schema (draft 2020-12) of space files; its ``$id`` carries the version."""
-    from cosearch.hardware import TEMPLATES
-
     schema = Document.model_json_schema()
     defs = schema.setdefault("$defs", {})
     hardware = {name: accelerator_rules(template) for name, template in TEMPLATES.items()}

@@ -223,5 +223,3 @@ def _products(model: Point) -> Iterator[tuple[float, float, float, float, float]
         if block == depth // 3:
             tokens = np.ceil(tokens * float(model.get("model.keep", 1.0)))
         yield (tokens, dim, 2 * hidden, *bits)
-from cosearch.front import Scale
-BOX=Scale.of_points(OBJECTIVES, np.empty((0,4)), {"accuracy":(0.97,0.5),"latency_s":(2e-5,2e-2),"energy_j":(2e-7,1e-3),"area_mm2":(0.12,4.0)})

@@ -27,14 +27,14 @@ __all__ = ["IntegerQuantizer", "code_range", "codes", "fake_quantize", "fit_scal
 _SMALLEST_SCALE = 1e-8
 """A learned scale may step to zero or below; it acts as this small one until its gradient brings it back."""
 
-_FIT_VALUES = 32768
-"""Values that `fit_scale` looks at, spread evenly over a larger tensor."""
+_FIT_VALUES = 16384
+"""Values that `fit_scale` looks at for one scale, spread evenly over a larger tensor."""
 
-_FIT_STEPS = 64
-"""Scales that `fit_scale` tries between nothing and the largest value."""
+_FIT_STEPS = 48
+"""Scales that `fit_scale` tries, evenly spaced up to the one that clips nothing."""
 
 
-def code_range(bits: int, *, signed: bool) -> tuple[int, int]:
+def code_range(bits: int, *, signed: bool = True) -> tuple[int, int]:
     """Returns the smallest and the largest code of a ``bits`` wide integer.
 
     Raises:
@@ -43,14 +43,6 @@ def code_range(bits: int, *, signed: bool) -> tuple[int, int]:
     if not 2 <= bits <= 16:
         raise SpecError("bits", f"is {bits}, but integers have 2 to 16 bits", "write 2 to 16")
     return (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
-
-
-def _quotient(x: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns x in units of its scale, and the scale shaped to multiply x: one, or one for each index of dim 0."""
-    step = scale.clamp_min(_SMALLEST_SCALE)
-    if step.numel() > 1:
-        step = step.view(-1, *[1] * (x.dim() - 1))
-    return x / step, step
 
 
 def codes(x: Tensor, scale: Tensor, bits: int, *, signed: bool = True) -> Tensor:
@@ -63,65 +55,80 @@ def codes(x: Tensor, scale: Tensor, bits: int, *, signed: bool = True) -> Tensor
         signed: two's complement, or unsigned.
     """
     low, high = code_range(bits, signed=signed)
-    return _quotient(x, scale)[0].clamp(low, high).round().to(torch.int32)
+    return (x / _steps(scale, x)).clamp(low, high).round().to(torch.int32)
 
 
-def fake_quantize(x: Tensor, scale: Tensor, bits: int, *, signed: bool = True, sharing: int | None = None) -> Tensor:
+def fake_quantize(x: Tensor, scale: Tensor, bits: int, *, signed: bool = True, values: int | None = None) -> Tensor:
     """Returns ``scale * codes(x)`` as floating point, with the gradients of the module's docstring.
 
     Args:
-        x: values.
-        scale: one scale, or one for each index of the first dimension of ``x``.
+        x: values, shape (channels, ...) if there are several scales.
+        scale: shape (1,), or (channels,) for one scale for each index of the first dimension of ``x``.
         bits: width of a code, 2 to 16.
         signed: two's complement, or unsigned.
-        sharing: n of the gradient scale; the values of ``x`` for each scale if left out.
+        values: n of the gradient scale; the values of ``x`` for each scale if left out.
     """
     low, high = code_range(bits, signed=signed)
-    if not torch.is_grad_enabled():
-        quotient, step = _quotient(x, scale)
-        return quotient.clamp(low, high).round() * step
-    factor = 1.0 / math.sqrt((sharing or x.numel() // scale.numel()) * high)
-    return cast(Tensor, _FakeQuantize.apply(x, scale, low, high, factor))  # type: ignore[no-untyped-call]
+    n = x.numel() // scale.numel() if values is None else values
+    return _apply(x, scale, low, high, 1.0 / math.sqrt(n * high))
+
+
+def _steps(scale: Tensor, x: Tensor) -> Tensor:
+    """Returns the scales, positive and shaped to multiply ``x``."""
+    steps = scale.clamp_min(_SMALLEST_SCALE)
+    return steps if steps.shape[0] == 1 else steps.view(-1, *[1] * (x.dim() - 1))
+
+
+def _apply(x: Tensor, scale: Tensor, low: int, high: int, factor: float) -> Tensor:
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        return cast(Tensor, _FakeQuantize.apply(x, scale, low, high, factor))  # type: ignore[no-untyped-call]
+    steps = _steps(scale, x)
+    return (x / steps).clamp(low, high).round() * steps
 
 
 class _FakeQuantize(torch.autograd.Function):
-    """Four passes forwards; backwards one for dx and one for each of the two inner products of dscale."""
+    """One buffer and four passes forwards; backwards one pass for dx and two inner products for dscale.
+
+    With y = scale * code and dx as in the module's docstring, dscale = g * (sum(dy * y) - sum(dx * x)) / scale: no
+    tensor of the codes or of the rounding error is needed, only the input, which is alive anyway, and the output.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, low: int, high: int, factor: float) -> Tensor:
-        quotient, step = _quotient(x, scale)
-        y = quotient.clamp(low, high).round_().mul_(step)
-        ctx.save_for_backward(quotient, y, step)
-        ctx.low, ctx.high, ctx.factor, ctx.shape = low, high, factor, scale.shape
+        steps = _steps(scale, x)
+        y = (x / steps).clamp_(low, high).round_().mul_(steps)
+        ctx.save_for_backward(x, y, steps)
+        ctx.low, ctx.high, ctx.factor = low, high, factor
         return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None, None, None]:
-        quotient, y, step = ctx.saved_tensors
+        x, y, steps = ctx.saved_tensors
         dy = grads[0]
-        dx = torch.ops.aten.hardtanh_backward(dy, quotient, ctx.low, ctx.high)
-        dscale = None
-        if ctx.needs_input_grad[1]:
-            dscale = (_inner(dy, y, step) / step.flatten() - _inner(dx, quotient, step)) * ctx.factor
-            dscale = dscale.view(ctx.shape)
+        if steps.dim() == 1 and x.device.type == "cpu":
+            step = steps.item()
+            dx = torch.ops.aten.hardtanh_backward(dy, x, ctx.low * step, ctx.high * step)
+        else:  # one bound for each channel; on other devices reading the scale would make them wait
+            dx = torch.ops.aten.hardtanh_backward(dy, x / steps, ctx.low, ctx.high)
+        if not ctx.needs_input_grad[1]:
+            return dx, None, None, None, None
+        if steps.dim() == 1:
+            inner = torch.dot(dy.reshape(-1), y.reshape(-1)) - torch.dot(dx.reshape(-1), x.reshape(-1))
+            dscale = inner / steps * ctx.factor
+        else:
+            inner = (dy * y).addcmul_(dx, x, value=-1).flatten(1).sum(1)
+            dscale = inner.div_(steps.flatten()).mul_(ctx.factor)
         return dx, dscale, None, None, None
-
-
-def _inner(a: Tensor, b: Tensor, step: Tensor) -> Tensor:
-    """Returns the inner product of a and b for each scale."""
-    if step.numel() == 1:
-        return torch.dot(a.reshape(-1), b.reshape(-1)).view(1)
-    return (a * b).flatten(1).sum(1)
 
 
 def fit_scale(x: Tensor, bits: int, *, signed: bool = True, channels: int = 1) -> Tensor:
     """Returns the scales, shape (channels,), with the least mean squared error of quantising ``x``.
 
-    Tries evenly spaced scales up to the one that clips nothing (the search of LAPQ and OMSE: Choukroun et al.,
-    "Low-bit Quantization of Neural Networks for Efficient Inference", 2019, https://arxiv.org/abs/1902.06822).
+    Tries evenly spaced scales up to the one that clips nothing (Choukroun et al., "Low-bit Quantization of Neural
+    Networks for Efficient Inference", 2019, section 3, https://arxiv.org/abs/1902.06822).
 
     Args:
-        x: values; its first dimension is split into ``channels``.
+        x: values, shape (channels, ...) if there are several channels.
         bits: width of a code, 2 to 16.
         signed: two's complement, or unsigned.
         channels: scales to find.
@@ -129,12 +136,13 @@ def fit_scale(x: Tensor, bits: int, *, signed: bool = True, channels: int = 1) -
     low, high = code_range(bits, signed=signed)
     with torch.no_grad():
         rows = x.detach().reshape(channels, -1)
-        rows = rows[:, :: max(1, rows.numel() // _FIT_VALUES)] if channels < 8 else rows
-        reach = rows.abs().amax(1, keepdim=True).clamp_min(1e-5) / max(high, 1)
+        rows = rows[:, :: max(1, rows.shape[1] // _FIT_VALUES)].contiguous()
+        reach = torch.maximum(rows.amax(1, keepdim=True) / high, rows.amin(1, keepdim=True) / min(low, -1))
+        reach = reach.clamp_min(1e-6)
         best, least = reach.clone(), torch.full_like(reach, math.inf)
         for index in range(1, _FIT_STEPS + 1):
             step = reach * (index / _FIT_STEPS)
-            error = ((rows / step).clamp(low, high).round() * step - rows).square().mean(1, keepdim=True)
+            error = (rows / step).clamp_(low, high).round_().mul_(step).sub_(rows).square_().sum(1, keepdim=True)
             better = error < least
             best, least = torch.where(better, step, best), torch.where(better, error, least)
         return best.squeeze(1)
@@ -145,17 +153,30 @@ class IntegerQuantizer(nn.Module):
 
     A scale of 0 means "not set yet": the first tensor that passes sets it (`fit_scale`).
 
-    Attributes:
+    Args:
         bits: width of a code.
         signed: two's complement, or unsigned.
-        scale: learned scales, shape (channels,).
+        channels: number of scales, one for each index of the input's first dimension.
+        values: values that share a scale (of one image, for activations); sets the gradient's scale.
+        learned: whether the scale is a parameter; otherwise it is a buffer.
+
+    Attributes:
+        scale: the scales, shape (channels,).
     """
 
-    def __init__(self, bits: int, *, signed: bool = True, channels: int = 1) -> None:
+    scale: Tensor
+
+    def __init__(
+        self, bits: int, *, signed: bool = True, channels: int = 1, values: int = 1, learned: bool = True
+    ) -> None:
         super().__init__()
+        self.bits, self.signed, self.channels = bits, signed, channels
         self.low, self.high = code_range(bits, signed=signed)
-        self.bits, self.signed = bits, signed
-        self.scale = nn.Parameter(torch.zeros(channels))
+        self.gradient_scale = 1.0 / math.sqrt(values * self.high)
+        if learned:
+            self.scale = nn.Parameter(torch.zeros(channels))
+        else:
+            self.register_buffer("scale", torch.zeros(channels))
         self._ready = False
 
     def reset(self) -> None:
@@ -165,19 +186,31 @@ class IntegerQuantizer(nn.Module):
         self._ready = False
 
     def fit(self, x: Tensor) -> None:
-        """Sets the scales for values like ``x``, whose first dimension is the channels' if there are several."""
+        """Sets the scales for values like ``x``."""
         with torch.no_grad():
-            self.scale.copy_(fit_scale(x, self.bits, signed=self.signed, channels=self.scale.numel()))
+            self.scale.copy_(fit_scale(x, self.bits, signed=self.signed, channels=self.channels))
         self._ready = True
 
     def codes(self, x: Tensor) -> Tensor:
         """Returns the integer codes of ``x`` (int32, same shape)."""
         return codes(x, self.scale.detach(), self.bits, signed=self.signed)
 
-    def forward(self, x: Tensor, sharing: int | None = None) -> Tensor:
-        """Returns ``scale * codes(x)``; ``sharing`` as in `fake_quantize`."""
-        if not self._ready and not torch.compiler.is_compiling():
-            if not bool((self.scale > 0).all()):
-                self.fit(x)
-            self._ready = True
-        return fake_quantize(x, self.scale, self.bits, signed=self.signed, sharing=sharing)
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns ``scale * codes(x)``.
+
+        Raises:
+            SpecError: the model is being exported or compiled, and no tensor has set the scale yet.
+        """
+        if not self._ready:
+            if torch.compiler.is_compiling():
+                raise SpecError("scale", "is not set", "run `calibrate` on some images before you export the model")
+            self.fit(x)
+        return _apply(x, self.scale, self.low, self.high, self.gradient_scale)
+
+    def extra_repr(self) -> str:
+        """Returns what is shown between the brackets of the module's name."""
+        return f"bits={self.bits}, signed={self.signed}, channels={self.channels}"
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        self._ready = bool((self.scale > 0).all())
