@@ -37,8 +37,8 @@ def npz(path: Path) -> Task:
     else:
         cut = len(train) - max(1, round(len(train) * VALIDATION_SHARE))
         train, validation = (
-            Split(train.images[:cut], train.labels[:cut]),
-            Split(train.images[cut:], train.labels[cut:]),
+            Split(images=train.images[:cut], labels=train.labels[:cut]),
+            Split(images=train.images[cut:], labels=train.labels[cut:]),
         )
     shapes = {split.images.shape[1:] for split in (train, validation, test)}
     if len(shapes) > 1:
@@ -50,7 +50,7 @@ def npz(path: Path) -> Task:
         names = [str(name) for name in arrays["class_names"]]
     else:
         names = [str(n) for n in range(int(max(train.labels.max(), test.labels.max())) + 1)]
-    return make_task("npz", names, train, validation, test, labels=train.labels.shape[1])
+    return make_task("npz", tuple(names), train, validation, test)
 
 
 def _split(path: Path, arrays: dict[str, NDArray[np.generic]], name: str) -> Split:
@@ -70,4 +70,4 @@ def _split(path: Path, arrays: dict[str, NDArray[np.generic]], name: str) -> Spl
         )
     if images.ndim == 3:
         images = images[..., None]
-    return Split(images.astype(np.uint8, copy=False), labels.astype(np.int64).reshape(len(labels), -1))
+    return Split(images=images.astype(np.uint8, copy=False), labels=labels.astype(np.int64).reshape(len(labels), -1))

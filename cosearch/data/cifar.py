@@ -63,7 +63,13 @@ def cifar(name: str, path: Path) -> Task:
     class_names = [text.decode() for text in _load(path, meta_file, read(meta_file)).get(_NAMES[name], [])]
     cut = len(images) - max(1, round(len(images) * VALIDATION_SHARE))
     test = _batch(name, path, test_file, read(test_file))
-    return make_task(name, class_names, Split(images[:cut], labels[:cut]), Split(images[cut:], labels[cut:]), test)
+    return make_task(
+        name,
+        tuple(class_names),
+        Split(images=images[:cut], labels=labels[:cut]),
+        Split(images=images[cut:], labels=labels[cut:]),
+        test,
+    )
 
 
 def _reader(name: str, path: Path) -> Callable[[str], bytes]:
@@ -122,4 +128,4 @@ def _batch(name: str, path: Path, file: str, content: bytes) -> Split:
     if len(labels) != len(pixels):
         raise _wrong(name, path, f"{file} holds {len(pixels)} images, but {len(labels)} labels")
     images = pixels.astype(np.uint8).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    return Split(np.ascontiguousarray(images), np.asarray(labels, dtype=np.int64)[:, None])
+    return Split(images=np.ascontiguousarray(images), labels=np.asarray(labels, dtype=np.int64)[:, None])

@@ -14,7 +14,17 @@ from numpy.typing import NDArray
 
 from cosearch.data.task import Split, Task, make_task
 
-__all__ = ["DIGIT_SPLITS", "PAIR_SIZES", "Pairs", "digit_pairs", "digits", "draw_pairs", "load_digits", "paint_pairs"]
+__all__ = [
+    "DIGIT_SPLITS",
+    "PAIR_GRID",
+    "PAIR_SIZES",
+    "Pairs",
+    "digit_pairs",
+    "digits",
+    "draw_pairs",
+    "load_digits",
+    "paint_pairs",
+]
 
 DIGIT_SPLITS = {"train": range(1000), "validation": range(1000, 1297), "test": range(1297, 1797)}
 """Positions in scikit-learn's set that each split is made of."""
@@ -22,7 +32,10 @@ DIGIT_SPLITS = {"train": range(1000), "validation": range(1000, 1297), "test": r
 PAIR_SIZES = (16, 24)
 """Sides of the canvas that `digit_pairs` paints on, in pixels."""
 
-_PAIRS = {"train": 16_384, "validation": 1_024, "test": 2_048}
+PAIR_GRID = 4
+"""Digits stand on multiples of this many pixels, so that patches of 2, 4 and 8 cut every one in the same way."""
+
+_PAIRS = {"train": 8_192, "validation": 1_024, "test": 2_048}
 _SIDE = 8
 _NAMES = tuple(str(digit) for digit in range(10))
 
@@ -48,13 +61,16 @@ def digits() -> Task:
 def digit_pairs(size: int = 16) -> Task:
     """Returns the task of reading two digits side by side, left to right.
 
+    Each stands somewhere in its half of the canvas. Pairs are drawn within a split, so a validation pair is made of
+    validation digits alone.
+
     Args:
         size: side of the canvas, one of `PAIR_SIZES`.
     """
     images, labels = load_digits()
     splits = {}
-    for stream, (name, rows) in enumerate(DIGIT_SPLITS.items()):
-        pairs = draw_pairs(images, np.arange(rows.start, rows.stop), _PAIRS[name], size, stream)
+    for name in DIGIT_SPLITS:
+        pairs = draw_pairs(name, size)
         splits[name] = Split(images=paint_pairs(images, pairs, size)[..., None], labels=labels[pairs.sources])
     return make_task("digit-pairs", _NAMES, splits["train"], splits["validation"], splits["test"])
 
@@ -66,10 +82,42 @@ class Pairs:
     Attributes:
         sources: positions in the set.
         tops: row of the canvas that the digit's first row falls on.
-        lefts: column of the canvas that the digit's first column falls on (its frame's, which may be blank and then
-            lie outside).
+        lefts: column of the canvas that the digit's first column falls on.
     """
 
     sources: NDArray[np.int64]
     tops: NDArray[np.int64]
     lefts: NDArray[np.int64]
+
+
+def draw_pairs(split: str, size: int) -> Pairs:
+    """Returns the pairs of a split, drawn from its own digits, the same each time.
+
+    Args:
+        split: a name in `DIGIT_SPLITS`.
+        size: side of the canvas.
+    """
+    rng = np.random.default_rng([1998, size, *split.encode()])
+    rows, pairs, half = DIGIT_SPLITS[split], (_PAIRS[split], 2), size // 2
+    sources = rng.integers(rows.start, rows.stop, pairs)
+    tops = PAIR_GRID * rng.integers(0, (size - _SIDE) // PAIR_GRID + 1, pairs)
+    lefts = PAIR_GRID * rng.integers(0, (half - _SIDE) // PAIR_GRID + 1, pairs) + [0, half]
+    return Pairs(sources=sources, tops=tops, lefts=lefts)
+
+
+def paint_pairs(images: NDArray[np.uint8], pairs: Pairs, size: int) -> NDArray[np.uint8]:
+    """Returns the canvases, shape (pairs, size, size).
+
+    Args:
+        images: all digits, shape (digits, 8, 8).
+        pairs: which of them stand where.
+        size: side of a canvas.
+    """
+    canvas = np.zeros((len(pairs.sources), size, size), np.uint8)
+    which = np.arange(len(canvas))[:, None, None]
+    reach = np.arange(_SIDE)
+    for side in range(2):
+        down = pairs.tops[:, side, None, None] + reach[:, None]
+        right = pairs.lefts[:, side, None, None] + reach[None, :]
+        canvas[which, down, right] = images[pairs.sources[:, side]]
+    return canvas

@@ -66,7 +66,7 @@ def images(path: Path, size: int) -> Task:
             files["train"] = [pair for pair in files["train"] if pair[1] != label]
             _share(own, label, files, {"train": 0.9, "validation": 0.1})
     splits = {name: _read(pairs, size) for name, pairs in files.items()}
-    return make_task("images", names, splits["train"], splits["validation"], splits["test"])
+    return make_task("images", tuple(names), splits["train"], splits["validation"], splits["test"])
 
 
 def _classes(folder: Path) -> list[str]:
@@ -119,7 +119,7 @@ def _read(pairs: Sequence[tuple[Path, int]], size: int) -> Split:
             raise StoreError(
                 f"{place.parent} cannot be written ({error.strerror}); name another folder in COSEARCH_CACHE"
             ) from error
-    return Split(np.load(place, mmap_mode="c"), labels)
+    return Split(images=np.load(place, mmap_mode="c"), labels=labels)
 
 
 def _decode(file: Path, size: int) -> NDArray[np.uint8]:

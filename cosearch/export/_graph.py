@@ -1,9 +1,10 @@
 """From a trained model to an ONNX graph that takes pixels and gives logits.
 
-Weights are kept as the integer codes that the accelerator multiplies, with ``DequantizeLinear`` after them; that is
-exact at every width. Activations are quantised by Div, Clip, Round and Mul, the very steps of
-`cosearch.model.formats`: onnxruntime fuses a QuantizeLinear and DequantizeLinear around a product into an integer
-kernel that rounds differently, and neither operator has 3, 5, 6 or 7 bits.
+Weights are kept as the integer codes that the accelerator multiplies, followed by Cast and Mul with their scales.
+Activations are quantised by Div, Clip, Round and Mul, the very steps of `cosearch.model.formats`. QuantizeLinear and
+DequantizeLinear would say the same, but onnxruntime replaces them around a product by integer kernels that round
+differently (a DequantizeLinear of weights alone makes it quantise the activations once more), and they have no 3, 5, 6
+or 7 bits.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from cosearch.model import Linear, VisionTransformer
 
 __all__ = ["OPSET", "PixelModel", "onnx_graph"]
 
-OPSET = 21
-"""ONNX operator set of the graph: the first whose DequantizeLinear takes 16-bit codes; onnxruntime 1.18 and later."""
+OPSET = 20
+"""ONNX operator set of the graph: the first with Gelu; onnxruntime 1.17 and later read it."""
 
 _EXPORT_BATCH = 2
 _SMALLEST_SCALE = 1e-8
@@ -173,7 +174,7 @@ class _Weight:
 
 
 def _store_codes(proto: onnx.ModelProto, weights: Sequence[_Weight]) -> None:
-    """Replaces the constants that are quantised weights by codes, scales and a DequantizeLinear."""
+    """Replaces the constants that are quantised weights by codes, scales, a Cast and a Mul."""
     graph, left = proto.graph, list(weights)
     for constant in list(graph.initializer):
         if constant.data_type != onnx.TensorProto.FLOAT or len(constant.dims) < 2:
@@ -195,15 +196,18 @@ def _store(
     old, name = constant.name, f"{weight.name}.weight"
     graph.initializer.remove(constant)
     graph.initializer.append(onnx.numpy_helper.from_array(codes, f"{name}.codes"))
-    graph.initializer.append(onnx.numpy_helper.from_array(weight.scale, f"{name}.scale"))
+    shape = [1] * codes.ndim
+    shape[axis] = len(weight.scale)
+    graph.initializer.append(onnx.numpy_helper.from_array(weight.scale.reshape(shape), f"{name}.scale"))
     for node in graph.node:
         for position, read in enumerate(node.input):
             if read == old:
                 node.input[position] = name
-    node = onnx.helper.make_node(
-        "DequantizeLinear", [f"{name}.codes", f"{name}.scale"], [name], name=f"{name}.dequantize", axis=axis
+    cast = onnx.helper.make_node(
+        "Cast", [f"{name}.codes"], [f"{name}.float"], name=f"{name}.cast", to=onnx.TensorProto.FLOAT
     )
-    graph.node.insert(0, node)
+    graph.node.insert(0, cast)
+    graph.node.insert(1, onnx.helper.make_node("Mul", [f"{name}.float", f"{name}.scale"], [name], name=f"{name}.scaled"))
     for value in list(graph.value_info):
         if value.name == old:
             graph.value_info.remove(value)

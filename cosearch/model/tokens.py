@@ -35,7 +35,7 @@ def prune(x: Tensor, scores: Tensor, keep: int) -> Tensor:
         scores: of the image tokens, shape (batch, tokens - 1).
         keep: image tokens to return, the fused one included.
     """
-    order = torch.sort(scores, dim=1, descending=True, stable=True).indices
+    order = _best_first(scores)
     best, rest = order[:, : keep - 1].sort(dim=1).values, order[:, keep - 1 :]
     weights = scores.gather(1, rest) + _LEAST_WEIGHT
     weights = weights / weights.sum(1, keepdim=True)
@@ -59,7 +59,7 @@ def match(metric: Tensor, keep: int) -> tuple[Tensor, Tensor, Tensor]:
     merged = metric.shape[1] - keep
     similarity = torch.matmul(metric[:, ::2], metric[:, 1::2].transpose(1, 2))
     value, target = similarity.max(dim=2)
-    order = torch.sort(value, dim=1, descending=True, stable=True).indices
+    order = _best_first(value)
     going = order[:, :merged]
     return order[:, merged:].sort(dim=1).values, going, target.gather(1, going)
 
@@ -90,3 +90,11 @@ def merge(x: Tensor, size: Tensor, metric: Tensor, keep: int) -> tuple[Tensor, T
 def _rows(x: Tensor, index: Tensor) -> Tensor:
     """Returns the rows ``index``, shape (batch, rows), of x, shape (batch, tokens, dim)."""
     return x.gather(1, index.unsqueeze(2).expand(-1, -1, x.shape[2]))
+
+
+def _best_first(scores: Tensor) -> Tensor:
+    """Returns the order of ``scores``, shape (batch, tokens), best first; of equals the earlier comes first."""
+    if torch.compiler.is_exporting():
+        # the exporter knows no stable sort, but ONNX's TopK promises the same order of equals
+        return torch.topk(scores, scores.shape[1], dim=1).indices
+    return torch.sort(scores, dim=1, descending=True, stable=True).indices

@@ -102,7 +102,8 @@ class Linear(nn.Module):
 
     def quantized_input(self, x: Tensor) -> Tensor:
         """Returns Q(x)."""
-        return x if self.input_quantizer is None else _tensor(self.input_quantizer(x))
+        quantized: Tensor = x if self.input_quantizer is None else self.input_quantizer(x)
+        return quantized
 
     def product(self, x: Tensor) -> Tensor:
         """Returns y for ``x`` that is quantised already."""
@@ -129,7 +130,7 @@ class PatchStem(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Returns shape (batch, patches, dim) for images of shape (batch, channels, height, width)."""
         x = self.conv.product(self._patches(self.conv.quantized_input(images)))
-        return x if self.proj is None else _tensor(self.proj(F.gelu(x)))
+        return x if self.proj is None else self.proj.product(self.proj.quantized_input(F.gelu(x)))
 
     def _patches(self, images: Tensor) -> Tensor:
         """Returns shape (batch, patches, pixels)."""
@@ -213,7 +214,7 @@ class Block(nn.Module):
     def _metric(self, keys: Tensor) -> Tensor:
         """Returns the unit vectors by which image tokens are matched, shape (batch, tokens - 1, depth)."""
         metric = F.normalize(keys[:, :, 1:].mean(1), dim=2)
-        return metric if self.metric_quantizer is None else _tensor(self.metric_quantizer(metric))
+        return metric if self.metric_quantizer is None else self.metric_quantizer.forward(metric)
 
 
 class VisionTransformer(nn.Module):
@@ -257,8 +258,3 @@ def _quantizer(
     if bits == FLOAT_BITS:
         return None
     return IntegerQuantizer(bits, signed=signed, channels=channels, values=values, learned=learned)
-
-
-def _tensor(value: Tensor) -> Tensor:
-    """Says that what a module returned is a tensor."""
-    return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import deque
 from collections.abc import Sequence
@@ -163,6 +164,8 @@ def _algorithm(name: str, axes: Axes, fresh: Fresh, objectives: int, population:
     algorithm = ALGORITHMS[name](
         pop_size=population, sampling=_Start(axes, fresh), repair=repair, eliminate_duplicates=unseen, **directions
     )
+    # pymoo's default survival is one object for all instances, and SPEA2's remembers what it saw
+    algorithm.survival = copy.deepcopy(algorithm.survival)
     share = 1.0 / max(len(axes.axes), 1)  # one mutation a child on average, over the variables of all kinds together
     algorithm.mating = MixedVariableMating(
         selection=algorithm.mating.selection,

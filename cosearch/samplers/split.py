@@ -1,224 +1,207 @@
-"""The product's own sampler: search models, and look at many accelerators for each."""
+"""The product's own sampler: an inner sampler searches models, and every model is seen on many accelerators.
+
+Accuracy depends on the model alone and takes a training; cost depends on the pair and takes microseconds. So for each
+model that is trained, a few hundred accelerators are free looks, and only the search over models has to be frugal.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 
+from cosearch.errors import NotFoundError, UserError, did_you_mean
 from cosearch.front import non_dominated
 from cosearch.samplers.base import Sampler
 from cosearch.samplers.fresh import Fresh, key
-from cosearch.samplers.space import SearchSpace, SplitSpace
-from cosearch.spec import Point, Result, Status
+from cosearch.samplers.optuna import OptunaSampler
+from cosearch.samplers.pymoo import PymooSampler
+from cosearch.samplers.random import RandomSampler
+from cosearch.samplers.space import SplitSpace
+from cosearch.spec import Point, Result, Status, Violation
 
 __all__ = ["SplitSampler"]
 
-INNER = {"optuna": "OptunaSampler", "pymoo": "PymooSampler", "random": "RandomSampler"}
+INNER: dict[str, Callable[..., Sampler]] = {"optuna": OptunaSampler, "pymoo": PymooSampler, "random": RandomSampler}
+DEFAULTS: dict[str, dict[str, Any]] = {"optuna": {"sampler": "TPESampler"}}
+"""What an inner sampler is made with unless told otherwise; chosen by ``bench/samplers/toy.md``."""
+
+TRIES = 4
+"""Steps from good accelerators that may lead to known ones, for each look wanted, before random ones fill up."""
 
 
 @dataclass(slots=True)
 class _Model:
+    """A model between asking and the last of its tellings."""
+
     point: Point
-    waiting: set[str]
+    outstanding: int
     results: list[Result] = field(default_factory=list)
 
 
-@dataclass(slots=True)
-class _Stand:
-    objectives: tuple[float, ...]
-    model: Point
-    accelerator: Point
-    name: str
-
-
 class SplitSampler:
+    """Searches models with an inner sampler and pairs each with many accelerators.
+
+    A model's accelerators are, in equal parts as far as there are any: those that stand on the front so far, steps
+    from those, and random ones; the first half of the looks is local, the rest is random. The inner sampler is told
+    once for each model, when all its looks are known:
+
+    - some are ``ok``: the objectives of the model's *compromise*, the look that is nearest to the best of each
+      objective, on the scales between the model's own best and worst (costs by their logarithm). It is a real pair,
+      so objectives that the accelerator alone decides (area) stay in proportion to those that the model decides. The
+      component-wise best of all looks would flatter models that are good at one thing at a time; ``bench/samplers``
+      compares both.
+    - none is ``ok``, some are infeasible: infeasible, by the smallest excess.
+    - all failed: failed.
+
+    Args:
+        space: where points come from; has a ``model`` and an ``accelerator`` side.
+        objectives: number of objectives.
+        seed: the same seed gives the same points.
+        inner: sampler of the models: ``optuna``, ``pymoo`` or ``random``.
+        inner_options: what the inner sampler is made with; left out, Optuna's is its TPESampler (Ozaki et al. 2020,
+            "Multiobjective tree-structured Parzen estimator").
+        looks: accelerators for each model.
+
+    Raises:
+        NotFoundError: there is no such inner sampler, or it knows no such option.
+        UserError: there are no looks.
+    """
+
     def __init__(
         self,
         space: SplitSpace,
         objectives: int,
         seed: int,
         *,
-        inner: str = "pymoo",
+        inner: str = "optuna",
         inner_options: Mapping[str, Any] | None = None,
         looks: int = 256,
-        summary: str = "minima",
-        shares: tuple[float, float] = (0.25, 0.25),
-        refine: float = 0.0,
-        ref: float | None = None,
     ) -> None:
-        self._space = space
-        self._accelerators: SearchSpace = space.side("accelerator")
-        self._rng = np.random.default_rng([seed, 0])
-        self._looks = looks
-        inner_seed = int(np.random.default_rng([seed, 1]).integers(2**31))
-        factory = getattr(import_module(f"cosearch.samplers.{inner}"), INNER[inner])
-        self._inner: Sampler = factory(
-            space.side("model"),
-            {"own": 1, "ownacc": 2, "contrib": 1}.get(summary, objectives),
-            inner_seed,
-            **dict(inner_options or {}),
-        )
+        if looks < 1:
+            raise UserError(f"looks is {looks}, but a model needs an accelerator to run on; write 1 or more")
+        self._space, self._accelerators, self._looks = space, space.side("accelerator"), looks
+        self._rng = np.random.default_rng([seed, 2])
+        inner_seed = int(np.random.default_rng([seed, 3]).integers(2**31))
+        self._inner = _make_inner(inner, inner_options, space, objectives, inner_seed)
         self._models: dict[str, _Model] = {}
-        self._pairs: dict[str, tuple[str, Point]] = {}
-        self._front: list[_Stand] = []
-        self._summary = summary
-        self._shares = shares
-        self._refine = refine
-        self._ref = ref
-        self._box = None
-        self._spare = 0.0
-        self._asked: set[str] = set()
-        self._told = 0
-        self._known: dict[str, Point] = {}
+        self._pairs: dict[str, tuple[str, Point]] = {}  # outstanding pairs: key of the model, and the accelerator
+        self._front: list[tuple[tuple[float, ...], Point]] = []  # objectives and accelerator
+        self._near: dict[str, list[Point]] = {}
 
     def ask(self, n: int) -> Sequence[Point]:
+        """Returns the looks of up to ``n`` new models, the looks of one model in a row."""
         points: list[Point] = []
-        if self._refine and self._spare >= 1 and self._front:
-            points.extend(self._refinement(int(self._spare)))
-        for model in self._inner.ask(n):
-            pairs = self._pair(model)
-            name = key(model)
-            self._models[name] = _Model(model, {key(pair) for pair in pairs})
-            points.extend(pairs)
+        while not points:
+            models = self._inner.ask(n)
+            if not models:
+                break
+            for model in models:
+                points.extend(self._paired(model))
         return points
 
-    def _refinement(self, budget: int) -> list[Point]:
-        out = []
-        tries = 0
-        while len(out) < budget and tries < 10 * budget:
-            tries += 1
-            stand = self._front[int(self._rng.integers(len(self._front)))]
-            acc = self._mutate(stand.accelerator)
-            pair = self._space.join(stand.model, acc)
-            k = key(pair)
-            if k in self._asked or self._space.violations(pair):
-                continue
-            self._asked.add(k)
-            self._pairs[k] = ("", acc)
-            self._known[k] = stand.model
-            out.append(pair)
-        self._spare -= len(out)
-        return out
+    def tell(self, results: Sequence[Result]) -> None:
+        """Learns which accelerators are good, and tells the inner sampler of each model that is complete."""
+        good, complete = [], []
+        for result in results:
+            name, accelerator = self._pairs.pop(key(result.point))
+            model = self._models[name]
+            model.results.append(result)
+            if result.status is Status.OK:
+                good.append((result.objectives, accelerator))
+            if len(model.results) == model.outstanding:
+                complete.append(_summary(self._models.pop(name)))
+        if good:
+            known = self._front + good
+            names = [key(accelerator) for _, accelerator in known]
+            self._front = [known[i] for i in non_dominated([objectives for objectives, _ in known], names)]
+        if complete:
+            self._inner.tell(complete)
 
-    def _mutate(self, acc: Point) -> Point:
-        steps = 1 + int(self._rng.random() < 0.5)
-        for _ in range(steps):
-            near = list(self._accelerators.neighbours(acc))
-            if near:
-                acc = near[int(self._rng.integers(len(near)))]
-        return acc
-
-    def _pair(self, model: Point) -> list[Point]:
-        own = Fresh(self._accelerators, self._rng)
-        looks = int(self._looks * (1 - self._refine))
-        self._spare += self._looks - looks
-        stands, near = (int(looks * s) for s in self._shares)
-        pairs: list[Point] = []
-
-        def add(acc: Point) -> None:
-            pair = self._space.join(model, acc)
-            if not self._space.violations(pair):
-                pairs.append(pair)
-                self._asked.add(key(pair))
-                self._pairs[key(pair)] = (key(model), acc)
-
-        best = list({key(s.accelerator): s.accelerator for s in self._front}.values())
-        for i in self._rng.permutation(len(best))[:stands].tolist():
-            if own.claim(best[i]):
-                add(best[i])
-        if best:
-            for _ in range(4 * near):
-                if len(pairs) >= stands + near:
-                    break
-                acc = self._accelerators.canonical(self._mutate(best[int(self._rng.integers(len(best)))]))
-                if own.claim(acc):
-                    add(acc)
-        while len(pairs) < looks:
-            acc = own.sample()
-            if acc is None:
-                break
-            add(acc)
+    def _paired(self, model: Point) -> list[Point]:
+        """Returns the looks of ``model``; tells the inner sampler at once where no accelerator suits it."""
+        name, pairs = key(model), []
+        for accelerator in self._chosen(model):
+            pair = self._space.join(model, accelerator)
+            self._pairs[key(pair)] = (name, accelerator)
+            pairs.append(pair)
+        if pairs:
+            self._models[name] = _Model(model, len(pairs))
+        else:
+            reason = Violation(limit="a constraint between model and accelerator", excess=1.0)
+            self._inner.tell([Result(index=0, point=model, status=Status.INFEASIBLE, violations=(reason,))])
         return pairs
 
-    def tell(self, results: Sequence[Result]) -> None:
-        done: list[str] = []
-        stands = []
-        for result in results:
-            k = key(result.point)
-            name, acc = self._pairs.pop(k)
-            if result.status is Status.OK:
-                model = self._models[name].point if name else self._known[k]
-                stands.append(_Stand(result.objectives, model, acc, k))
-            if not name:
-                continue
-            m = self._models[name]
-            m.results.append(result)
-            m.waiting.discard(k)
-            if not m.waiting:
-                done.append(name)
-        self._before = self._front
-        allst = self._front + stands
-        if allst:
-            self._front = [allst[i] for i in non_dominated([s.objectives for s in allst], [s.name for s in allst])]
-        out = []
-        for name in done:
-            m = self._models.pop(name)
-            out.append(self._summarise(m))
-        if out:
-            self._inner.tell(out)
+    def _chosen(self, model: Point) -> list[Point]:
+        """Returns different accelerators that may run ``model``: up to a half local to the front, the others random."""
+        fresh = Fresh(self._accelerators, self._rng)
+        chosen: list[Point] = []
 
-    def _summarise(self, m: _Model) -> Result:
-        ok = [r.objectives for r in m.results if r.status is Status.OK]
-        self._told += 1
-        if not ok:
-            bad = [r for r in m.results if r.status is Status.INFEASIBLE]
-            if bad:
-                b = min(bad, key=lambda r: sum(v.excess for v in r.violations))
-                return Result(index=self._told, point=m.point, status=Status.INFEASIBLE, violations=b.violations)
-            return Result(index=self._told, point=m.point, status=Status.FAILED, reason=m.results[0].reason)
-        arr = np.array(ok)
-        if self._summary in ("own", "contrib", "ownacc"):
-            from cosearch.front import hypervolume
-            from cosearch.testing.toy import BOX
+        def take(accelerator: Point) -> None:
+            if not self._space.violations(self._space.join(model, accelerator)):
+                chosen.append(accelerator)
 
-            box = BOX
-            if self._ref is not None:
-                if self._box is None:
-                    from cosearch.front import Objective, Scale
+        best = list({key(accelerator): accelerator for _, accelerator in self._front}.values())
+        for index in self._rng.permutation(len(best))[: self._looks // 4].tolist():
+            fresh.claim(best[index])
+            take(best[index])
+        local = len(chosen) + self._looks // 4
+        for _ in range(TRIES * (self._looks // 4) if best else 0):
+            if len(chosen) >= local:
+                break
+            step = self._step(best[int(self._rng.integers(len(best)))])
+            if fresh.claim(step):
+                take(step)
+        for _ in range(TRIES * self._looks):
+            stranger = fresh.sample() if len(chosen) < self._looks else None
+            if stranger is None:
+                break
+            take(stranger)
+        return chosen
 
-                    sc = Scale.of_points([Objective(str(i), "min") for i in range(4)], arr)
-                    self._box = Scale(
-                        sc.ideal, tuple(r * 10**self._ref if l else r for r, l in zip(sc.reference, sc.log)), sc.log
-                    )
-                box = self._box
-            u = box.unit(arr)
-            if self._summary == "own":
-                v = [-hypervolume(u, np.ones(4))]
-            elif self._summary == "ownacc":
-                v = [-hypervolume(u, np.ones(4)), arr[0, 0]]
-            else:
-                rest = box.unit([s.objectives for s in self._before]) if self._before else np.empty((0, 4))
-                v = [-(hypervolume(np.concatenate([rest, u]), np.ones(4)) - hypervolume(rest, np.ones(4)))]
-        elif self._summary == "minima":
-            v = arr.min(axis=0)
-        elif self._summary == "median":
-            v = np.median(arr, axis=0)
-        elif self._summary == "logmean":
-            v = arr[[int(i) for i in non_dominated(arr, [str(i) for i in range(len(arr))])]].mean(axis=0)
-        elif self._summary == "knee":
-            l = np.log10(np.abs(arr) + 1e-300) * np.sign(arr + 1e-300)
-            l = np.where(arr <= 0, arr, np.log10(np.maximum(arr, 1e-300)))
-            span = np.ptp(l, axis=0)
-            span[span == 0] = 1
-            v = arr[int(((l - l.min(axis=0)) / span).sum(axis=1).argmin())]
-        elif self._summary == "share":
-            # members of the current front, negative, as every objective but accuracy? use: minima + front share
-            v = arr.min(axis=0)
-            mine = sum(1 for s in self._front if key(s.model) == key(m.point))
-            v = v.copy()
-            v[-1] = -mine
-        return Result(index=self._told, point=m.point, status=Status.OK, objectives=tuple(float(x) for x in v))
+    def _step(self, accelerator: Point) -> Point:
+        """Returns an accelerator one or two steps away."""
+        for _ in range(1 + int(self._rng.integers(2))):
+            name = key(accelerator)
+            if name not in self._near:
+                near = self._accelerators.neighbours(accelerator)
+                self._near[name] = [self._accelerators.canonical(point) for point in near]
+            if self._near[name]:
+                accelerator = self._near[name][int(self._rng.integers(len(self._near[name])))]
+        return accelerator
+
+
+def _make_inner(
+    inner: str, options: Mapping[str, Any] | None, space: SplitSpace, objectives: int, seed: int
+) -> Sampler:
+    if inner not in INNER:
+        raise NotFoundError(f"there is no inner sampler {inner!r}; {did_you_mean(inner, INNER)}")
+    given = dict(DEFAULTS.get(inner, {}) if options is None else options)
+    try:
+        return INNER[inner](space.side("model"), objectives, seed, **given)
+    except TypeError as error:
+        raise UserError(f"inner sampler {inner!r} refuses inner_options: {error}") from error
+
+
+def _summary(model: _Model) -> Result:
+    """Returns what the inner sampler is told of a model."""
+    good = [result for result in model.results if result.status is Status.OK]
+    if good:
+        return Result(index=0, point=model.point, status=Status.OK, objectives=_compromise(good))
+    broken = [result.violations for result in model.results if result.status is Status.INFEASIBLE]
+    if broken:
+        least = min(broken, key=lambda violations: sum(v.excess for v in violations))
+        return Result(index=0, point=model.point, status=Status.INFEASIBLE, violations=least)
+    return Result(index=0, point=model.point, status=Status.FAILED, reason=model.results[0].reason)
+
+
+def _compromise(results: Sequence[Result]) -> tuple[float, ...]:
+    """Returns the objectives of the result with the smallest sum of objectives, each scaled to [0, 1] over them all."""
+    values = np.array([result.objectives for result in results])
+    positive = (values > 0).all(axis=0)
+    values[:, positive] = np.log10(values[:, positive])
+    span = np.ptp(values, axis=0)
+    scaled = (values - values.min(axis=0)) / np.where(span > 0, span, 1.0)
+    return results[int(scaled.sum(axis=1).argmin())].objectives

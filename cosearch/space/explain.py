@@ -29,7 +29,7 @@ def explain(space: Space, point: Point) -> str:
         if constraint.why:
             lines.append(f"  why it is there: {constraint.why}")
         lines.extend(_named_values(space, point, constraint))
-        if violation.excess not in (0.0, 1.0):
+        if constraint.expression.measured:
             lines.append(f"  missed by {violation.excess:.1%}")
         lines.append(f"  stands in {space.file}: {constraint.path}")
     return "\n".join(lines)

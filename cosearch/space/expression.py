@@ -97,6 +97,12 @@ class Expression:
     names: frozenset[str]
     tree: ast.expr
 
+    @property
+    def measured(self) -> bool:
+        """Whether `excess` is a distance: an ordering is in it that is not hidden in a function or a ``not``."""
+        parts = self.tree.values if isinstance(self.tree, ast.BoolOp) else [self.tree]
+        return any(isinstance(part, ast.Compare) and isinstance(part.ops[0], _ORDER) for part in parts)
+
     def __call__(self, scope: Scope) -> Any:
         """Returns the value.
 

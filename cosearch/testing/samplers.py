@@ -78,7 +78,7 @@ class SamplerContract:
         sampler = self.make(codesign_space(), len(OBJECTIVES), 8)
         waiting: list[Sequence[Point]] = []
         seen: list[str] = []
-        for _ in range(3 * self.models):
+        for _ in range(2 * self.models):
             points = sampler.ask(2)
             seen.extend(map(canonical_json, points))
             waiting.append(points)

@@ -30,6 +30,9 @@ PATIENCE_S = 60.0
 
 TABLE = "front_table.json"
 PARENT = "mlflow.parentRunId"
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Makes MLflow's pages open on runs and charts instead of language-model traces."""
+
 CANDIDATE, STOPPED, SHOWN = "cosearch.candidate", "cosearch.stopped", "cosearch.members"
 
 
@@ -302,7 +305,7 @@ def _experiment(client: MlflowClient, location: Location, name: str) -> str:
     if found is None:
         folder = None if location.artifacts is None else (location.artifacts / key(name).replace("/", "_")).as_uri()
         try:
-            return str(client.create_experiment(name, artifact_location=folder))
+            return str(client.create_experiment(name, artifact_location=folder, tags=KIND))
         except MlflowException:
             found = client.get_experiment_by_name(name)  # another search made it just now
             if found is None:

@@ -59,7 +59,7 @@ def normalised(images: NDArray[np.uint8], task: Task) -> Tensor:
 
     Each channel has the training split's mean taken away and is divided by its standard deviation.
     """
-    pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float().div_(255)
+    pixels = torch.from_numpy(np.moveaxis(images, 3, 1).astype(np.float32)).div_(255)
     mean = torch.tensor(task.mean, dtype=torch.float32).view(1, -1, 1, 1)
     std = torch.tensor(task.std, dtype=torch.float32).view(1, -1, 1, 1)
     return pixels.sub_(mean).div_(std).contiguous()
@@ -74,7 +74,7 @@ def train(spec: ModelSpec, task: Task, recipe: Recipe, seed: int) -> Trained:
         EvaluationError: the loss stopped being a number.
     """
     with _one_thread():
-        images, labels = normalised(task.train.images, task), torch.from_numpy(task.train.labels)
+        images, labels = normalised(task.train.images, task), torch.tensor(task.train.labels)
         generator = torch.Generator().manual_seed(seed)
         model = build_model(spec, seed)
         calibrate(model, images[torch.randperm(len(images), generator=generator)[: recipe.calibration]])
@@ -155,7 +155,7 @@ def score(model: nn.Module, split: Split, task: Task) -> Score:
     model.eval()
     logits = predictions(model, normalised(split.images, task))
     model.train(training)
-    labels = torch.from_numpy(split.labels)
+    labels = torch.tensor(split.labels)
     if not bool(torch.isfinite(logits).all()):
         raise EvaluationError("training diverged: the trained model's outputs are not all numbers")
     right = logits.argmax(dim=2) == labels

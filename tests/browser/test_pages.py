@@ -55,6 +55,8 @@ class Browser:
         self.runner.run(self._connect())
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.command(f"{domain}.enable")
+        # frames in a process of their own (MLflow's sandbox) answer in sessions of their own
+        self.command("Target.setAutoAttach", autoAttach=True, waitForDebuggerOnStart=False, flatten=True)
 
     async def _connect(self) -> None:
         ready = self.profile / "DevToolsActivePort"
@@ -79,11 +81,12 @@ class Browser:
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
-    def command(self, method: str, **parameters):
+    def command(self, method: str, session: str | None = None, **parameters):
         self.count += 1
+        within = {"sessionId": session} if session else {}
 
         async def call():
-            await self.socket.send_json({"id": self.count, "method": method, "params": parameters})
+            await self.socket.send_json({"id": self.count, "method": method, "params": parameters, **within})
             while True:
                 message = json.loads((await self.socket.receive(timeout=60)).data)
                 if message.get("id") == self.count:
@@ -93,23 +96,37 @@ class Browser:
 
         return self.runner.run(call())
 
-    def evaluate(self, expression: str):
+    def evaluate(self, expression: str, session: str | None = None):
         answer = self.command(
-            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True, userGesture=True
+            "Runtime.evaluate",
+            session=session,
+            expression=expression,
+            returnByValue=True,
+            awaitPromise=True,
+            userGesture=True,
         )
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
-    def wait_for(self, expression: str, seconds: float = 60):
+    def wait_for(self, expression: str, session: str | None = None):
         """Returns the value of a JavaScript expression as soon as it is true."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + 60
         while time.monotonic() < end:
-            if value := self.evaluate(expression):
+            if value := self.evaluate(expression, session):
                 return value
             time.sleep(0.1)
-        raise AssertionError(
-            f"{expression} did not come true; the page reads: {self.evaluate('document.body.innerText')}"
-        )
+        text = self.evaluate("document.body.innerText")
+        raise AssertionError(f"{expression} did not come true; the page reads: {text}")
+
+    def frame(self) -> str:
+        """Returns the session of the frame that the page opens in a sandbox, as soon as it is there."""
+        for _ in range(600):
+            self.evaluate("1")
+            for event in self.events:
+                if event["method"] == "Target.attachedToTarget" and event["params"]["targetInfo"]["type"] == "iframe":
+                    return event["params"]["sessionId"]
+            time.sleep(0.1)
+        raise AssertionError("no frame was opened")
 
     def open(self, address: str) -> None:
         self.events.clear()
@@ -198,7 +215,7 @@ def ring(page: Browser) -> list[list[float]]:
 
 def column(page: Browser, index: int) -> list[str]:
     return page.evaluate(
-        f"Array.from(document.querySelectorAll('tbody tr')).map(function (row) {{ return row.cells[{index}].innerText; }})"
+        f"Array.from(document.querySelectorAll('tbody tr'), function (row) {{ return row.cells[{index}].innerText; }})"
     )
 
 
@@ -280,16 +297,12 @@ def test_further_metrics_wait_behind_a_switch(page):
 
 
 def test_dark_mode_repaints_page_and_figures(page):
-    look = """[getComputedStyle(document.body).backgroundColor,
-               document.querySelector('.figure').layout.font.color,
-               document.querySelector('.figure').data.find(function (t) { return t.meta.role === 'front'; }).marker.color]"""
-    light = page.evaluate(look)
+    paper = "getComputedStyle(document.body).backgroundColor"
+    marker = "document.querySelector('.figure').data.find(t => t.meta.role === 'front').marker.color"
+    assert page.evaluate(f"[{paper}, {marker}]") == ["rgb(255, 255, 255)", "#0072b2"]
     page.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
-    page.wait_for(f"JSON.stringify({look}) !== '{json.dumps(light, separators=(',', ':'))}'")
-    dark = page.evaluate(look)
-    assert light[0] == "rgb(255, 255, 255)"
-    assert dark[0] == "rgb(20, 23, 27)"
-    assert dark[2] == "#56b4e9"
+    page.wait_for(f"{paper} === 'rgb(20, 23, 27)'")
+    page.wait_for(f"{marker} === '#56b4e9'")
     assert drawn(page, "front") == [len(FRONT)] * 2
 
 
@@ -352,8 +365,7 @@ def test_mlflow_shows_the_search_and_its_page(browser, server):
         browser.wait_for(f"document.body.innerText.includes('{text}')")
     browser.open("about:blank")
     browser.open(f"{run}/artifacts/front.html")
-    dots = browser.wait_for("""Array.from(document.querySelectorAll('iframe')).map(function (frame) {
-        var page = frame.contentDocument;
-        return page ? page.querySelectorAll('.figure .points path.point').length : 0;
-    }).find(Boolean)""")
-    assert dots == 2 * len(FRONT)
+    frame = browser.frame()
+    browser.wait_for("document.querySelectorAll('.figure .main-svg .scatterlayer').length >= 2", frame)
+    assert browser.evaluate("document.querySelectorAll('.figure .points path.point').length", frame) == 2 * len(FRONT)
+    assert browser.evaluate("document.querySelectorAll('tbody tr').length", frame) == len(FRONT)

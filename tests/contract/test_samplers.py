@@ -5,6 +5,7 @@ import pytest
 from cosearch.samplers.optuna import OptunaSampler
 from cosearch.samplers.pymoo import PymooSampler
 from cosearch.samplers.random import RandomSampler
+from cosearch.samplers.split import SplitSampler
 from cosearch.testing import SamplerContract
 
 
@@ -32,3 +33,12 @@ class TestOptuna(SamplerContract):
     def make(self, space, objectives, seed):
         options = {"population_size": 4} if self.sampler.startswith("NSGA") else {}
         return OptunaSampler(space, objectives, seed, sampler=self.sampler, sampler_options=options)
+
+
+class TestSplit(SamplerContract):
+    @pytest.fixture(autouse=True, params=["optuna", "pymoo", "random"])
+    def _inner(self, request):
+        self.inner = request.param
+
+    def make(self, space, objectives, seed):
+        return SplitSampler(space, objectives, seed, inner=self.inner, looks=8)

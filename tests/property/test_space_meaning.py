@@ -201,7 +201,8 @@ def test_neighbours_are_valid_new_and_one_parameter_away(model, seed):
                 changed -= {"model.token_method"}
             assert len(changed) <= 1
         else:
-            assert len(changed) == 1
+            keeps = {n for n in changed if n.startswith("model.keep")}  # one may give those after it another stand-in
+            assert len(changed - keeps) + bool(keeps) == 1
 
 
 @settings(max_examples=40, deadline=None)

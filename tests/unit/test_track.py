@@ -110,8 +110,8 @@ def test_a_password_is_not_shown():
 
 def test_the_ui_serves_this_store_to_this_machine_only(tmp_path):
     command = ui_command(tmp_path, 5050)
-    assert command[:4] == [sys.executable, "-m", "mlflow", "server"]
-    pairs = dict(zip(command[4::2], command[5::2], strict=True))
+    assert command[2:6] == [sys.executable, "-m", "mlflow", "server"]
+    pairs = dict(zip(command[6::2], command[7::2], strict=True))
     assert pairs["--host"] == "127.0.0.1"
     assert pairs["--port"] == "5050"
     assert pairs["--backend-store-uri"] == locate(tmp_path, None, {}).uri
