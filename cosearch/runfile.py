@@ -13,7 +13,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from cosearch.errors import FileError, NotFoundError, did_you_mean
 
-__all__ = ["EvaluatorSection", "Limit", "RunFile", "SamplerSection", "find_run_file", "known_runs", "load_run_file", "run_schema"]
+__all__ = [
+    "EvaluatorSection",
+    "Limit",
+    "RunFile",
+    "SamplerSection",
+    "find_run_file",
+    "known_runs",
+    "load_run_file",
+    "run_schema",
+]
 
 RUN_VERSION = "run/1"
 _LIMIT = re.compile(r"^\s*([A-Za-z_]\w*)\s*(<=|>=)\s*([-+0-9.eE_]+)\s*$")

@@ -34,11 +34,14 @@ def add_to(app: typer.Typer) -> None:
 
 
 def run(
+    context: typer.Context,
     file: Annotated[str | None, typer.Argument(help="Run file, by path or by name.", show_default=False)] = None,
     resume: Annotated[str | None, typer.Option(help="Go on with this run.", metavar="RUN")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run's folder.")] = None,
     seed: Annotated[int | None, typer.Option(help="In place of the file's seed.")] = None,
-    trainings: Annotated[int | None, typer.Option(help="In place of the file's search.trainings.")] = None,
+    trainings: Annotated[
+        int | None, typer.Option(help="In place of the file's search.trainings.", envvar="COSEARCH_TRAININGS")
+    ] = None,
     sampler: Annotated[str | None, typer.Option(help="In place of the file's search.sampler.")] = None,
     workers: Annotated[int | None, typer.Option(help="Evaluations at a time; 0 runs them without Ray.")] = None,
     address: Annotated[str | None, typer.Option(help="Ray cluster: 'local', 'auto', or an address.")] = None,
@@ -66,6 +69,9 @@ def run(
         raise UserError("give a run file, or --resume RUN; one of the two (cosearch run --help shows examples)")
     console = make_console()
     if resume is not None:
+        source = context.get_parameter_source("trainings")
+        if source is not None and source.name == "ENVIRONMENT":
+            changes.pop("search.trainings", None)  # meant for runs that begin
         fixed = sorted(set(changes) - {"pool.workers", "pool.address", "mlflow.enabled"})
         if fixed:
             raise UserError(f"--{fixed[0].rpartition('.')[2]} cannot change in a run that was begun; begin a new one")

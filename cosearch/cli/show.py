@@ -19,22 +19,36 @@ if TYPE_CHECKING:
 __all__ = ["cost_tables", "front_table", "member_table", "space_table"]
 
 
-def front_table(front: Front, name: str) -> Table:
-    """Returns the members of a front as a table, one row each, in the front's order."""
-    table = Table(title=f"Pareto front of {name}: {len(front.members)} pairs", title_justify="left", box=None)
+def front_table(front: Front, name: str, most: int = 16) -> Table:
+    """Returns the members of a front as a table, one row each; where they are many, one row for each model.
+
+    Args:
+        front: the front.
+        name: the run's name.
+        most: rows from which on each model is shown once, with the accelerator of its member nearest to the knee.
+    """
+    from cosearch.front import Front, pick
+
+    of_model: dict[str, list[Member]] = {}
+    for member in front.members:
+        of_model.setdefault(member.candidate.model.id, []).append(member)
+    folded = len(front.members) > most
+    groups = list(of_model.values()) if folded else [[member] for member in front.members]
+    title = f"Pareto front of {name}: {len(front.members)} pairs of {len(of_model)} models"
+    table = Table(title=title, title_justify="left", box=None)
     table.add_column("id", no_wrap=True)
     for objective in front.objectives:
-        table.add_column(
-            f"{objective.metric} {'↑' if objective.direction == 'max' else '↓'}", justify="right", no_wrap=True
-        )
+        arrow = "↑" if objective.direction == "max" else "↓"
+        table.add_column(f"{objective.metric} {arrow}", justify="right", no_wrap=True)
+    if folded:
+        table.add_column("pairs", justify="right", no_wrap=True)
     table.add_column("model")
     table.add_column("accelerator")
-    for member in front.members:
-        values = [quantity(member.metrics[o.metric], o.unit) for o in front.objectives]
-        candidate = member.candidate
-        table.add_row(
-            candidate.id[:8], *values, describe_model(candidate.model), describe_accelerator(candidate.accelerator)
-        )
+    for members in groups:
+        shown = pick(Front(front.objectives, tuple(members)), "knee") if len(members) > 1 else members[0]
+        values = [quantity(shown.metrics[o.metric], o.unit) for o in front.objectives]
+        words = describe_model(shown.candidate.model), describe_accelerator(shown.candidate.accelerator)
+        table.add_row(shown.candidate.id[:8], *values, *([str(len(members))] if folded else []), *words)
     return table
 
 
@@ -67,10 +81,10 @@ def cost_tables(candidate: Candidate, workload: Workload, cost: Cost) -> tuple[T
         )
         part = op.name.rpartition(".")[2] if op.name.startswith("block") else op.name
         rows.setdefault((part, *columns), []).append(op.name)
-    for (part, *columns), names in rows.items():
+    for (part, *shown), names in rows.items():
         first, last = names[0].partition(".")[0], names[-1].partition(".")[0]
         title = f"{first}-{last.removeprefix('block')}.{part}" if len(names) > 1 else names[0]
-        operators.add_row(title, str(len(names)), *columns)
+        operators.add_row(title, str(len(names)), *shown)
     totals = Table(title="In all, for one image", title_justify="left", box=None, show_header=False)
     _describe(totals, candidate)
     facts: Mapping[str, str] = {

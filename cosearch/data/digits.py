@@ -101,7 +101,7 @@ def draw_pairs(split: str, size: int) -> Pairs:
     rows, pairs, half = DIGIT_SPLITS[split], (_PAIRS[split], 2), size // 2
     sources = rng.integers(rows.start, rows.stop, pairs)
     tops = PAIR_GRID * rng.integers(0, (size - _SIDE) // PAIR_GRID + 1, pairs)
-    lefts = PAIR_GRID * rng.integers(0, (half - _SIDE) // PAIR_GRID + 1, pairs) + [0, half]
+    lefts = PAIR_GRID * rng.integers(0, (half - _SIDE) // PAIR_GRID + 1, pairs) + np.array([0, half])
     return Pairs(sources=sources, tops=tops, lefts=lefts)
 
 

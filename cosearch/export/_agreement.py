@@ -109,7 +109,9 @@ def compare(torch_logits: NDArray[np.float32], onnx_logits: NDArray[np.float32],
     same = torch_logits.argmax(axis=2) == onnx_logits.argmax(axis=2)
     different = int(np.count_nonzero(~same))
     if different > max(1, (1 - _LEAST_EQUAL) * same.size):
-        raise MismatchError(f"torch and onnxruntime read {different} of {same.size} labels of {where} differently; {_REMEDY}")
+        raise MismatchError(
+            f"torch and onnxruntime read {different} of {same.size} labels of {where} differently; {_REMEDY}"
+        )
     distance = np.abs(torch_logits - onnx_logits).reshape(images, -1).max(axis=1)
     return Agreement(
         images=images,
@@ -119,7 +121,9 @@ def compare(torch_logits: NDArray[np.float32], onnx_logits: NDArray[np.float32],
     )
 
 
-_REMEDY = "the bundle cannot be trusted; please report this with the model's id and the versions of torch and onnxruntime"
+_REMEDY = (
+    "the bundle cannot be trusted; please report this with the model's id and the versions of torch and onnxruntime"
+)
 
 
 def follow(model: nn.Module, graph: bytes, images: NDArray[np.uint8]) -> FollowedAgreement:
@@ -171,7 +175,11 @@ class _Follow(TorchDispatchMode):
             self._given[name.partition(" ")[0]].append((name, value))
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None  # noqa: ARG002
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,  # noqa: ARG002
     ) -> Any:
         named = dict(kwargs or {})
         out = func(*args, **named)
@@ -195,7 +203,9 @@ class _Follow(TorchDispatchMode):
         return name, torch.from_numpy(value).reshape(shape)
 
     def _refuse(self, name: str, excess: float) -> None:
-        raise MismatchError(f"{name}: a decision of onnxruntime is {excess:.2g} beyond what torch's values allow; {_REMEDY}")
+        raise MismatchError(
+            f"{name}: a decision of onnxruntime is {excess:.2g} beyond what torch's values allow; {_REMEDY}"
+        )
 
     def _rounded(self, before: Tensor, own: Tensor) -> Tensor:
         name, given = self._next("Round", own.shape)
@@ -211,7 +221,9 @@ class _Follow(TorchDispatchMode):
         name, index = self._next("TopK", x.shape)
         size = x.shape[dim]
         whole = torch.arange(size).view(-1, *[1] * (x.dim() - 1 - dim % x.dim())).expand_as(x)
-        if not torch.equal(torch.bincount((index + 0 * whole).flatten(), minlength=size), torch.bincount(whole.flatten())):
+        if not torch.equal(
+            torch.bincount((index + 0 * whole).flatten(), minlength=size), torch.bincount(whole.flatten())
+        ):
             raise MismatchError(f"{name}: not a permutation; {_REMEDY}")
         values = x.gather(dim, index)
         steps = values.diff(dim=dim) * (1 if descending else -1)

@@ -207,7 +207,9 @@ def _store(
         "Cast", [f"{name}.codes"], [f"{name}.float"], name=f"{name}.cast", to=onnx.TensorProto.FLOAT
     )
     graph.node.insert(0, cast)
-    graph.node.insert(1, onnx.helper.make_node("Mul", [f"{name}.float", f"{name}.scale"], [name], name=f"{name}.scaled"))
+    graph.node.insert(
+        1, onnx.helper.make_node("Mul", [f"{name}.float", f"{name}.scale"], [name], name=f"{name}.scaled")
+    )
     for value in list(graph.value_info):
         if value.name == old:
             graph.value_info.remove(value)

@@ -60,9 +60,10 @@ class Fresh:
                 return point
         while self._walk:
             near = [self.space.canonical(other) for other in self.space.neighbours(self._walk[0])]
-            for index in self.rng.permutation(len(near)).tolist():
-                if not self.space.violations(near[index]) and self.claim(near[index]):
-                    return near[index]
+            for index in self.rng.permutation(len(near)):
+                other: Point = near[index]
+                if not self.space.violations(other) and self.claim(other):
+                    return other
             self._walk.popleft()
         return None
 

@@ -6,11 +6,13 @@ model that is trained, a few hundred accelerators are free looks, and only the s
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cosearch.errors import NotFoundError, UserError, did_you_mean
 from cosearch.front import non_dominated
@@ -32,12 +34,30 @@ TRIES = 4
 """Steps from good accelerators that may lead to known ones, for each look wanted, before random ones fill up."""
 
 
+def _compromise(values: NDArray[np.float64]) -> tuple[float, ...]:
+    """Returns the row with the smallest sum of objectives, each scaled to [0, 1] over all rows."""
+    logs = values.copy()
+    positive = (values > 0).all(axis=0)
+    logs[:, positive] = np.log10(values[:, positive])
+    span = np.ptp(logs, axis=0)
+    scaled = (logs - logs.min(axis=0)) / np.where(span > 0, span, 1.0)
+    return tuple(values[int(scaled.sum(axis=1).argmin())].tolist())
+
+
+def _best(values: NDArray[np.float64]) -> tuple[float, ...]:
+    """Returns the smallest value of each column."""
+    return tuple(values.min(axis=0).tolist())
+
+
+SUMMARIES: dict[str, Callable[[NDArray[np.float64]], tuple[float, ...]]] = {"compromise": _compromise, "best": _best}
+
+
 @dataclass(slots=True)
 class _Model:
     """A model between asking and the last of its tellings."""
 
     point: Point
-    outstanding: int
+    looks: int
     results: list[Result] = field(default_factory=list)
 
 
@@ -48,11 +68,10 @@ class SplitSampler:
     from those, and random ones; the first half of the looks is local, the rest is random. The inner sampler is told
     once for each model, when all its looks are known:
 
-    - some are ``ok``: the objectives of the model's *compromise*, the look that is nearest to the best of each
-      objective, on the scales between the model's own best and worst (costs by their logarithm). It is a real pair,
-      so objectives that the accelerator alone decides (area) stay in proportion to those that the model decides. The
-      component-wise best of all looks would flatter models that are good at one thing at a time; ``bench/samplers``
-      compares both.
+    - some are ``ok``: by ``summary``, either the model's *compromise*, the look that is nearest to the best of each
+      objective on the scales between the model's own best and worst (costs by their logarithm), or the ``best`` of
+      each objective on its own. A compromise is a real pair; the best of each flatters a model that is good at one
+      thing at a time, on as many accelerators.
     - none is ``ok``, some are infeasible: infeasible, by the smallest excess.
     - all failed: failed.
 
@@ -64,9 +83,10 @@ class SplitSampler:
         inner_options: what the inner sampler is made with; left out, Optuna's is its TPESampler (Ozaki et al. 2020,
             "Multiobjective tree-structured Parzen estimator").
         looks: accelerators for each model.
+        summary: ``compromise`` or ``best``.
 
     Raises:
-        NotFoundError: there is no such inner sampler, or it knows no such option.
+        NotFoundError: there is no such inner sampler or summary, or the inner sampler knows no such option.
         UserError: there are no looks.
     """
 
@@ -79,10 +99,14 @@ class SplitSampler:
         inner: str = "optuna",
         inner_options: Mapping[str, Any] | None = None,
         looks: int = 256,
+        summary: str = "compromise",
     ) -> None:
+        if summary not in SUMMARIES:
+            raise NotFoundError(f"there is no summary {summary!r}; {did_you_mean(summary, SUMMARIES)}")
         if looks < 1:
             raise UserError(f"looks is {looks}, but a model needs an accelerator to run on; write 1 or more")
         self._space, self._accelerators, self._looks = space, space.side("accelerator"), looks
+        self._summary = SUMMARIES[summary]
         self._rng = np.random.default_rng([seed, 2])
         inner_seed = int(np.random.default_rng([seed, 3]).integers(2**31))
         self._inner = _make_inner(inner, inner_options, space, objectives, inner_seed)
@@ -111,8 +135,8 @@ class SplitSampler:
             model.results.append(result)
             if result.status is Status.OK:
                 good.append((result.objectives, accelerator))
-            if len(model.results) == model.outstanding:
-                complete.append(_summary(self._models.pop(name)))
+            if len(model.results) == model.looks:
+                complete.append(self._summarised(self._models.pop(name)))
         if good:
             known = self._front + good
             names = [key(accelerator) for _, accelerator in known]
@@ -161,6 +185,18 @@ class SplitSampler:
             take(stranger)
         return chosen
 
+    def _summarised(self, model: _Model) -> Result:
+        """Returns what the inner sampler is told of a model."""
+        good = [result for result in model.results if result.status is Status.OK]
+        if good:
+            values = np.array([result.objectives for result in good])
+            return Result(index=0, point=model.point, status=Status.OK, objectives=self._summary(values))
+        broken = [result.violations for result in model.results if result.status is Status.INFEASIBLE]
+        if broken:
+            least = min(broken, key=lambda violations: sum(v.excess for v in violations))
+            return Result(index=0, point=model.point, status=Status.INFEASIBLE, violations=least)
+        return Result(index=0, point=model.point, status=Status.FAILED, reason=model.results[0].reason)
+
     def _step(self, accelerator: Point) -> Point:
         """Returns an accelerator one or two steps away."""
         for _ in range(1 + int(self._rng.integers(2))):
@@ -179,29 +215,8 @@ def _make_inner(
     if inner not in INNER:
         raise NotFoundError(f"there is no inner sampler {inner!r}; {did_you_mean(inner, INNER)}")
     given = dict(DEFAULTS.get(inner, {}) if options is None else options)
-    try:
-        return INNER[inner](space.side("model"), objectives, seed, **given)
-    except TypeError as error:
-        raise UserError(f"inner sampler {inner!r} refuses inner_options: {error}") from error
-
-
-def _summary(model: _Model) -> Result:
-    """Returns what the inner sampler is told of a model."""
-    good = [result for result in model.results if result.status is Status.OK]
-    if good:
-        return Result(index=0, point=model.point, status=Status.OK, objectives=_compromise(good))
-    broken = [result.violations for result in model.results if result.status is Status.INFEASIBLE]
-    if broken:
-        least = min(broken, key=lambda violations: sum(v.excess for v in violations))
-        return Result(index=0, point=model.point, status=Status.INFEASIBLE, violations=least)
-    return Result(index=0, point=model.point, status=Status.FAILED, reason=model.results[0].reason)
-
-
-def _compromise(results: Sequence[Result]) -> tuple[float, ...]:
-    """Returns the objectives of the result with the smallest sum of objectives, each scaled to [0, 1] over them all."""
-    values = np.array([result.objectives for result in results])
-    positive = (values > 0).all(axis=0)
-    values[:, positive] = np.log10(values[:, positive])
-    span = np.ptp(values, axis=0)
-    scaled = (values - values.min(axis=0)) / np.where(span > 0, span, 1.0)
-    return results[int(scaled.sum(axis=1).argmin())].objectives
+    known = [name for name in inspect.signature(INNER[inner]).parameters if name not in ("space", "objectives", "seed")]
+    for option in given:
+        if option not in known:
+            raise NotFoundError(f"inner sampler {inner!r} has no option {option!r}; {did_you_mean(option, known)}")
+    return INNER[inner](space.side("model"), objectives, seed, **given)

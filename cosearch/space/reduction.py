@@ -31,7 +31,7 @@ def kept(method: str, ratio: float, tokens: int) -> int:
     if method == "none":
         return tokens
     least = 2 if method == "prune" else tokens - tokens // 2
-    # 0.7 * 10 is a little above 7 in floating point, and means 7
+    # 0.55 * 100 is a little above 55 in floating point, and means 55
     return min(tokens, max(least, math.ceil(round(ratio * tokens, 9))))
 
 

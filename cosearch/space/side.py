@@ -361,7 +361,6 @@ class Side(ABC, Generic[Spec]):
         variables = {name: self.outcomes(self.fields[name]) for name in parents if not self.fields[name].fixed}
         factors = []
         for item in self.fields.values():
-            # a field in a circle with itself is one that is settled together with others
             scope = set(self._depends[item.name]) | ({item.name} & parents)
             names = tuple(sorted(scope & variables.keys()))
             factors.append(Factor(names, _Weight(self, item)))

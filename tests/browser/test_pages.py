@@ -60,7 +60,7 @@ class Browser:
 
     async def _connect(self) -> None:
         ready = self.profile / "DevToolsActivePort"
-        for _ in range(600):
+        for _ in range(1800):
             if ready.is_file() and ready.read_text().count("\n"):
                 break
             assert self.process.poll() is None, "chromium ended at once"
@@ -110,7 +110,7 @@ class Browser:
 
     def wait_for(self, expression: str, session: str | None = None):
         """Returns the value of a JavaScript expression as soon as it is true."""
-        end = time.monotonic() + 60
+        end = time.monotonic() + 120
         while time.monotonic() < end:
             if value := self.evaluate(expression, session):
                 return value
@@ -120,7 +120,7 @@ class Browser:
 
     def frame(self) -> str:
         """Returns the session of the frame that the page opens in a sandbox, as soon as it is there."""
-        for _ in range(600):
+        for _ in range(1800):
             self.evaluate("1")
             for event in self.events:
                 if event["method"] == "Target.attachedToTarget" and event["params"]["targetInfo"]["type"] == "iframe":
@@ -344,11 +344,12 @@ def server(tmp_path_factory):
         start_new_session=True,
     )
     try:
-        for _ in range(600):
+        for _ in range(1800):
             try:
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
                 break
             except OSError:
+                assert process.poll() is None, "the server ended at once"
                 time.sleep(0.1)
         yield f"http://127.0.0.1:{port}", tracker
     finally:

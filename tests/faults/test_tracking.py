@@ -250,7 +250,7 @@ def start(runs: Path, port: int) -> subprocess.Popen:
         cwd=runs,
         start_new_session=True,
     )
-    for _ in range(600):
+    for _ in range(1800):
         assert server.poll() is None, "the server ended at once"
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
@@ -258,7 +258,7 @@ def start(runs: Path, port: int) -> subprocess.Popen:
                 return server
         except OSError:
             time.sleep(0.1)
-    raise AssertionError("the server did not come up within a minute")
+    raise AssertionError("the server did not come up within three minutes")
 
 
 def stop(server: subprocess.Popen) -> None:

@@ -155,6 +155,22 @@ def test_a_continuous_mlp_ratio_is_counted_like_a_fine_grid():
     assert sized({}) == sized({"step": 0.001})
 
 
+@pytest.mark.parametrize("otherwise", [4, 6])
+def test_fields_that_hang_on_conditional_fields_are_counted(otherwise):
+    model = {
+        "template": "vit",
+        "patch": 4,
+        "depth": {"int": [1, 3]},
+        "dim": {"choice": [4, 8], "when": "model.depth > 1", "otherwise": otherwise},
+        "heads": 1,
+        "mlp_ratio": {"choice": [1, 1.05, 2], "per": "block"},
+        "edge_bits": {"choice": [4, 8], "when": f"model.dim == {otherwise}", "otherwise": 6},
+        "overlap": {"choice": [0, 1], "when": "model.edge_bits == 6", "otherwise": 1},
+    }
+    side = make(model).side("model")
+    assert side.size() == len({frozen(side.canonical(point)) for point in every_point(side)})
+
+
 def test_size_is_infinite_where_a_value_is_continuous():
     fixed = {"template": "vit", "patch": 4, "dim": 4, "depth": 1, "heads": 1, "mlp_ratio": 1}
     space = make(fixed, accelerator=ARRAY | {"clock_hz": {"float": [1e8, 2e8]}})

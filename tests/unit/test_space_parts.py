@@ -224,7 +224,7 @@ def test_stages_end_where_the_text_says():
 
 
 def test_ratios_leave_the_tokens_that_people_expect():
-    assert kept("prune", 0.7, 10) == 7  # 0.7 * 10 is more than 7 in floating point
+    assert kept("prune", 0.55, 100) == 55  # 0.55 * 100 is more than 55 in floating point
     assert kept("prune", 0.7, 196) == 138
     assert kept("prune", 0.01, 196) == 2
     assert kept("merge", 0.01, 9) == 5
