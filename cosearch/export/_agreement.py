@@ -37,9 +37,6 @@ _FLOAT = 1e-5
 _LOGITS = 1e-4
 """Largest difference of logits after the same decisions, relative to the largest logit (or 1)."""
 
-_LEAST_EQUAL = 0.99
-"""Share of equal predictions below which two models are not the same, borders or not."""
-
 _KINDS = {"Round": "rounding", "TopK": "sorting", "ArgMax": "maximum"}
 
 
@@ -98,7 +95,7 @@ def compare(torch_logits: NDArray[np.float32], onnx_logits: NDArray[np.float32],
     """Returns how far apart two sets of logits (n, labels, classes) of the same images are.
 
     Raises:
-        MismatchError: they are not numbers, or read more than one label in a hundred (and more than one) differently.
+        MismatchError: onnxruntime's are of another shape, or no numbers.
     """
     images = len(torch_logits)
     if torch_logits.shape != onnx_logits.shape or not np.isfinite(onnx_logits).all():
@@ -107,11 +104,6 @@ def compare(torch_logits: NDArray[np.float32], onnx_logits: NDArray[np.float32],
             f"{np.count_nonzero(~np.isfinite(onnx_logits))} of them are no numbers; {_REMEDY}"
         )
     same = torch_logits.argmax(axis=2) == onnx_logits.argmax(axis=2)
-    different = int(np.count_nonzero(~same))
-    if different > max(1, (1 - _LEAST_EQUAL) * same.size):
-        raise MismatchError(
-            f"torch and onnxruntime read {different} of {same.size} labels of {where} differently; {_REMEDY}"
-        )
     distance = np.abs(torch_logits - onnx_logits).reshape(images, -1).max(axis=1)
     return Agreement(
         images=images,
@@ -164,11 +156,11 @@ def _parts(images: NDArray[np.uint8], size: int) -> Iterator[NDArray[np.uint8]]:
         yield np.ascontiguousarray(images[start : start + size])
 
 
-class _Follow(TorchDispatchMode):
+class _Follow(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Replaces the outcome of each rounding, sort and maximum by the given one, after checking that it is allowed."""
 
     def __init__(self, given: Mapping[str, NDArray[Any]]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.decisions = self.borders = 0
         self._given: dict[str, deque[tuple[str, NDArray[Any]]]] = {kind: deque() for kind in _KINDS}
         for name, value in given.items():
@@ -179,7 +171,7 @@ class _Follow(TorchDispatchMode):
         func: Any,
         types: Any,
         args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,  # noqa: ARG002
+        kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         named = dict(kwargs or {})
         out = func(*args, **named)

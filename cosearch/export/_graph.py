@@ -49,8 +49,8 @@ class PixelModel(nn.Module):
     def __init__(self, model: VisionTransformer, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.model = copy.deepcopy(model)
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
+        self.mean = nn.Buffer(torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
+        self.std = nn.Buffer(torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
         self.eval().requires_grad_(False)
         for layer in self.model.modules():
             if isinstance(layer, Linear) and layer.weight_quantizer is not None:

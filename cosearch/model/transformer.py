@@ -136,7 +136,7 @@ class PatchStem(nn.Module):
         """Returns shape (batch, patches, pixels)."""
         if self.overlap:
             side = self.patch + 2 * self.overlap
-            return F.unfold(images, side, padding=self.overlap, stride=self.patch).transpose(1, 2)
+            return F.unfold(images, side, padding=self.overlap, stride=self.patch).transpose(1, 2).contiguous()
         batch, channels = images.shape[:2]
         x = images.reshape(batch, channels, self.rows, self.patch, self.columns, self.patch)
         return x.permute(0, 2, 4, 1, 3, 5).reshape(batch, self.rows * self.columns, -1)

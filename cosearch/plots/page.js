@@ -47,7 +47,7 @@
   }
 
   function mark(id) {
-    charts.slice(1).forEach(function (chart) {
+    charts.forEach(function (chart) {
       var ring = chart.data.findIndex(function (trace) { return trace.meta.role === "ring"; });
       if (ring >= 0) Plotly.restyle(chart, place(chart, id), [ring]);
     });

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cosearch.samplers.space import SearchSpace
-from cosearch.spec import Point, Scalar, canonical_json
+from cosearch.spec import Point, Scalar
 
 __all__ = ["Fresh", "key"]
 
@@ -22,7 +22,7 @@ SPREAD = 8
 
 def key(point: Mapping[str, Scalar]) -> str:
     """Returns a text that only an equal point has."""
-    return canonical_json(point)
+    return repr(sorted(point.items()))
 
 
 class Fresh:
