@@ -6,16 +6,21 @@ handle. What happens on a worker, a crash included, comes back as an `Evaluation
 
 from __future__ import annotations
 
+import atexit
 import logging
 import math
 import os
+import secrets
+import shutil
 import socket
 import sys
+import tempfile
 import time
 import traceback
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from cosearch.errors import EvaluationError, PoolError
@@ -134,6 +139,8 @@ class RayPool:
         local = address == "local"
         cpus = workers or os.cpu_count() or 1
         try:
+            if local:
+                _own_token()
             _knock(address)
             ray.init(
                 address=address,
@@ -153,7 +160,8 @@ class RayPool:
             remedy = (
                 "check free memory and /dev/shm, or set pool.workers to 0 to run without Ray"
                 if local
-                else "start one with 'ray start --head', check pool.address (or --address), or use 'local'"
+                else "start one with 'ray start --head', check pool.address (or --address), name the file of its token in "
+                "RAY_AUTH_TOKEN_PATH if it has one, or use 'local'"
             )
             raise PoolError(f"no Ray cluster at {address!r} ({reason}); {remedy}") from error
         self.size = cpus if local or workers else max(1, int(ray.cluster_resources().get("CPU", 1)))
@@ -196,6 +204,16 @@ class RayPool:
             self._ray.cancel(future, force=True)
         self._running.clear()
         self._ray.shutdown()
+
+
+def _own_token() -> None:
+    """Gives a cluster of our own a token of its own; Ray would otherwise write one into the user's home."""
+    if any(name.startswith("RAY_AUTH_") for name in os.environ):
+        return
+    place = Path(tempfile.mkdtemp(prefix="cosearch-ray-")) / "token"
+    place.write_text(secrets.token_hex(32), encoding="ascii")
+    atexit.register(shutil.rmtree, place.parent, ignore_errors=True)
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(place)}
 
 
 def _knock(address: str) -> None:

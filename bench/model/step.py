@@ -2,7 +2,8 @@
 
     OMP_NUM_THREADS=1 python bench/model/step.py > bench/model/step.md
 
-Every figure is the least of many rounds in which the alternatives take turns, so that a busy machine disturbs all alike.
+Every figure is the least of many rounds in which the alternatives take turns, so that a busy machine disturbs all
+alike.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ class Textbook(nn.Module):
 
 
 def there_and_back(run: Callable[[Tensor], Tensor], shape: tuple[int, ...]) -> Callable[[], None]:
-    x, dy = torch.randn(shape, requires_grad=True), torch.randn(shape)
+    x = torch.randn(shape, requires_grad=True)
+    dy = torch.randn_like(run(x))
 
     def both() -> None:
         run(x).backward(dy)
@@ -119,23 +121,27 @@ def calls() -> None:
         print(f"| {name} | {x.numel()} | {channels} | {t['old']:.0f} | {t['new']:.0f} | {t['forward']:.0f} |")
 
 
+def convolution(stem: nn.Module) -> Callable[[Tensor], Tensor]:
+    side = stem.patch + 2 * stem.overlap
+
+    def run(images: Tensor) -> Tensor:
+        kernel = stem.conv.weight.view(DIM, 1, side, side)
+        out = F.conv2d(images, kernel, stem.conv.bias, stride=stem.patch, padding=stem.overlap)
+        return out.flatten(2).transpose(1, 2)
+
+    return run
+
+
 def stems() -> None:
-    print("\n## Stem, forwards and backwards, microseconds\n")
+    print("\n## Stem, forwards and backwards (to the pixels too, whose scale is learned), microseconds\n")
     print("| kernel | convolution | here |\n|---|---|---|")
     for overlap in (0, 2):
         task = TaskShape(image=(16, 16), channels=1, classes=10)
         block = BlockSpec(heads=1, mlp_hidden=1)
         stem = build_model(ModelSpec(task=task, patch=4, dim=DIM, blocks=(block,), overlap=overlap)).stem
-        side = 4 + 2 * overlap
-        images, dy = torch.randn(BATCH, 1, 16, 16), torch.randn(BATCH, 16, DIM)
-
-        def convolve(stem: nn.Module = stem, side: int = side, overlap: int = overlap) -> None:
-            kernel = stem.conv.weight.view(DIM, 1, side, side)
-            out = F.conv2d(images, kernel, stem.conv.bias, stride=4, padding=overlap)
-            out.flatten(2).transpose(1, 2).backward(dy)
-
-        t = least({"conv": convolve, "here": lambda stem=stem: stem(images).backward(dy)}, 100)
-        print(f"| {side} x {side} | {t['conv']:.0f} | {t['here']:.0f} |")
+        shape = (BATCH, 1, 16, 16)
+        t = least({"conv": there_and_back(convolution(stem), shape), "here": there_and_back(stem, shape)}, 100)
+        print(f"| {stem.patch + 2 * overlap} pixels | {t['conv']:.0f} | {t['here']:.0f} |")
 
 
 def attentions() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.torch import load, save
 
 from cosearch import __version__
 from cosearch.data import Split, Task, load_task
@@ -20,7 +21,7 @@ from cosearch.errors import FileError, SpecError, UserError
 from cosearch.export._agreement import FollowedAgreement, MismatchError, compare, follow, logits, session
 from cosearch.export._card import Origin, Reading, card, wilson_interval
 from cosearch.export._files import as_json, check_place, read_files, write_files
-from cosearch.export._graph import PixelModel, onnx_graph
+from cosearch.export._graph import SMALLEST_SCALE, PixelModel, onnx_graph
 from cosearch.hardware import Cost, SystolicArray, build, estimate, scalesim_config, scalesim_topology
 from cosearch.hardware import technology as find_technology
 from cosearch.model import VisionTransformer, build_model
@@ -126,6 +127,7 @@ def export_bundle(
         )
     array, prices = build(candidate.accelerator), find_technology(technology)
     cost = estimate(workload(candidate.model), array, prices)
+    weights = _settled(candidate.model, weights)
     model = _load(candidate.model, weights)
     graph = onnx_graph(model, task.mean, task.std, _facts(candidate, task))
     pixel_model = PixelModel(model, task.mean, task.std)
@@ -215,6 +217,24 @@ def _load(spec: ModelSpec, weights: bytes) -> VisionTransformer:
     model = build_model(spec)
     weights_from_bytes(model, weights)
     return model.eval()
+
+
+def _settled(spec: ModelSpec, weights: bytes) -> bytes:
+    """Returns weights whose scales are all positive, so that they load as what they act as.
+
+    A scale that training drove to zero or below acts as the smallest one, but a model takes it for one not set yet.
+
+    Raises:
+        UserError: they are another model's, or scales were never set.
+    """
+    weights_from_bytes(build_model(spec), weights)
+    tensors = load(weights)
+    for name, tensor in tensors.items():
+        if name.endswith("quantizer.scale"):
+            if not tensor.any():
+                raise UserError(f"{name} is not set in these weights; train or calibrate the model before exporting it")
+            tensors[name] = tensor.clamp_min(SMALLEST_SCALE)
+    return save(tensors)
 
 
 def _facts(candidate: Candidate, task: Task) -> dict[str, str]:

@@ -25,13 +25,13 @@ from torch import Tensor, nn
 
 from cosearch.model import Linear, VisionTransformer
 
-__all__ = ["OPSET", "PixelModel", "onnx_graph"]
+__all__ = ["OPSET", "SMALLEST_SCALE", "PixelModel", "onnx_graph"]
 
 OPSET = 20
 """ONNX operator set of the graph: the first with Gelu; onnxruntime 1.17 and later read it."""
 
 _EXPORT_BATCH = 2
-_SMALLEST_SCALE = 1e-8
+SMALLEST_SCALE = 1e-8
 """What a scale at or below zero acts as (`cosearch.model.formats`)."""
 
 
@@ -157,7 +157,7 @@ class _Weight:
         quantizer = layer.weight_quantizer
         assert quantizer is not None
         codes = quantizer.codes(layer.weight.detach()).numpy()
-        scale = quantizer.scale.detach().clamp_min(_SMALLEST_SCALE).numpy()
+        scale = quantizer.scale.detach().clamp_min(SMALLEST_SCALE).numpy()
         width = np.int8 if quantizer.bits <= 8 else np.int16
         value = codes.astype(np.float32) * scale[:, None]
         return cls(name=name, codes=codes.astype(width), scale=scale, value=value)

@@ -32,7 +32,7 @@ _EPSILON = 1e-6
 """Added to the variance in LayerNorm, as in ViT's published code."""
 
 _EXPLICIT_TOKENS = 64
-"""Up to so many tokens, two batched products and a softmax train faster on a CPU than the fused kernel (``bench``)."""
+"""Up to so many tokens two products and a softmax train faster on a CPU than the fused kernel (``bench/model``)."""
 
 
 def build_model(spec: ModelSpec, seed: int = 0) -> VisionTransformer:
@@ -115,8 +115,8 @@ class PatchStem(nn.Module):
     """Patches to tokens: a convolution with stride ``patch``; with ``stem_hidden``, a GELU and a linear layer after it.
 
     The kernel has ``patch + 2 * overlap`` pixels a side, zero-padded by ``overlap``. It is computed as a product with
-    the unfolded patches (ordered by channel, row, column), which trains several times faster on a CPU than a
-    convolution of so few pixels. Pixels are quantised before they are unfolded.
+    the unfolded patches (ordered by channel, row, column), which trains faster on a CPU than a convolution of so few
+    pixels (``bench/model``). Pixels are quantised before they are unfolded.
     """
 
     def __init__(self, spec: ModelSpec) -> None:

@@ -148,22 +148,42 @@ def test_two_drivers_do_not_share_a_run(project):
 
 
 @pytest.fixture(scope="module")
-def cluster():
-    """Two Ray nodes with one CPU each on loopback, as ``ray start`` makes them."""
+def cluster(tmp_path_factory):
+    """Two Ray nodes with one CPU each on loopback, as ``ray start`` makes them: address and environment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    token = tmp_path_factory.mktemp("ray") / "token"
+    token.write_text("0123456789abcdef" * 4)
+    environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
     ray = str(Path(sys.executable).with_name("ray"))
-    environment = {**os.environ, "RAY_DISABLE_IMPORT_WARNING": "1", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-    common = [ray, "start", "--num-cpus=1", "--disable-usage-stats", "--object-store-memory=100000000"]
-    address = f"127.0.0.1:{port}"
-    head = ["--head", f"--port={port}", "--node-ip-address=127.0.0.1", "--include-dashboard=false"]
-    subprocess.run([*common, *head], env=environment, check=True, capture_output=True, timeout=120)
-    subprocess.run([*common, f"--address={address}"], env=environment, check=True, capture_output=True, timeout=120)
-    yield address
-    subprocess.run([ray, "stop", "--force"], env=environment, check=True, capture_output=True, timeout=120)
+
+    def call(*arguments):
+        done = subprocess.run([ray, *arguments], env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    common = ["--node-ip-address=127.0.0.1", "--num-cpus=1", "--object-store-memory=100000000"]
+    common += ["--disable-usage-stats"]
+    call("start", "--head", f"--port={address.partition(':')[2]}", "--include-dashboard=false", *common)
+    call("start", f"--address={address}", *common)
+    yield address, environment
+    call("stop", "--force")
 
 
 def test_a_cluster_of_two_nodes(project, reference, cluster):
-    cosearch("run", "run.yaml", "--address", cluster, "--name", "cluster", cwd=project)
+    address, environment = cluster
+    arguments = command("run", "run.yaml", "--address", address, "--name", "cluster")
+    done = subprocess.run(arguments, cwd=project, env=environment, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stdout + done.stderr
     same(project / "runs" / "cluster", reference)
+
+
+def test_a_cluster_whose_token_one_lacks(project, cluster):
+    address, environment = cluster
+    other = {**environment, "RAY_AUTH_TOKEN_PATH": str(project / "other")}
+    (project / "other").write_text("fedcba9876543210" * 4)
+    arguments = command("run", "run.yaml", "--address", address, "--name", "refused")
+    done = subprocess.run(arguments, cwd=project, env=other, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "RAY_AUTH_TOKEN_PATH" in done.stderr
+    assert "Traceback" not in done.stderr
