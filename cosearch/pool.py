@@ -160,7 +160,7 @@ class RayPool:
             remedy = (
                 "check free memory and /dev/shm, or set pool.workers to 0 to run without Ray"
                 if local
-                else "start one with 'ray start --head', check pool.address (or --address), name the file of its token in "
+                else "start one with 'ray start --head', check pool.address (or --address), name its token's file in "
                 "RAY_AUTH_TOKEN_PATH if it has one, or use 'local'"
             )
             raise PoolError(f"no Ray cluster at {address!r} ({reason}); {remedy}") from error

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from cosearch.errors import FileError, NotFoundError, did_you_mean
+from cosearch.yamlfile import read_yaml
 
 __all__ = [
     "EvaluatorSection",
@@ -78,8 +78,8 @@ class SearchSection(SamplerSection):
     )
     window: Annotated[int, Field(ge=1)] = Field(
         8,
-        description="models in training at a time at most, which is also how many the sampler proposes ahead of what it "
-        "was told; part of what makes a run reproducible, so it does not follow the number of workers",
+        description="models in training at a time at most, and so how many the sampler proposes ahead of what it was "
+        "told; part of what makes a run reproducible, so it does not follow the number of workers",
     )
 
 
@@ -203,25 +203,6 @@ def known_runs() -> list[str]:
     return sorted({p.stem for folder in (Path("runs"), shipped_runs()) for p in folder.glob("*.yaml")})
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice, and reads 1e9 as a number."""
-
-
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: set[str] = set()
-    for key, _ in node.value:
-        if key.value in seen:
-            raise yaml.constructor.ConstructorError(None, None, f"gives {key.value!r} twice", key.start_mark)
-        seen.add(key.value)
-    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d[\d_]*(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
-
-
 def load_run_file(path: Path, changes: Mapping[str, Any] | None = None) -> LoadedRun:
     """Returns the run file at ``path``.
 
@@ -232,17 +213,8 @@ def load_run_file(path: Path, changes: Mapping[str, Any] | None = None) -> Loade
     Raises:
         FileError: it cannot be read, or is wrong.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise FileError(str(path), "", f"cannot be read ({error})", "give the path of a YAML run file") from error
-    try:
-        data = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "is not YAML"
-        raise FileError(str(path), where, str(problem), "mend the YAML there") from error
+    data = read_yaml(path, "run file")
+    text = path.read_text(encoding="utf-8")
     if not isinstance(data, dict):
         raise FileError(str(path), "", "holds no fields", "start it with 'cosearch: run/1'; see runs/quickstart.yaml")
     version = data.get("cosearch")
@@ -272,7 +244,7 @@ def _put(data: dict[str, Any], dotted: str, value: Any) -> None:
 def _file_error(path: Path, error: ValidationError) -> FileError:
     """Returns the first mistake that pydantic found, in our words."""
     first = error.errors()[0]
-    location = [part for part in first["loc"]]
+    location = list(first["loc"])
     field = ""
     for part in location:
         field += f"[{part}]" if isinstance(part, int) else f".{part}" if field else str(part)

@@ -90,7 +90,7 @@ def _share(
     order = sorted(found, key=lambda file: hashlib.sha256(file.name.encode()).digest())
     if len(order) < len(shares):
         raise UserError(
-            f"task images: {found[0].parent} has {len(order)} images; it needs {len(shares)} at least, one for each split"
+            f"task images: {found[0].parent} has {len(order)} images; it needs at least {len(shares)}, one a split"
         )
     ends = np.cumsum([max(1, round(len(order) * share)) for name, share in shares.items() if name != "train"])
     others = [name for name in shares if name != "train"]

@@ -68,7 +68,7 @@ def make_task(name: str, class_names: tuple[str, ...], train: Split, validation:
     missing = sorted(set(range(len(class_names))) - set(np.unique(train.labels).tolist()))
     if missing:
         raise UserError(
-            f"task {name!r} has no training image of class {class_names[missing[0]]!r}; add some, or leave the class out"
+            f"task {name!r} has no training image of class {class_names[missing[0]]!r}; add some, or drop the class"
         )
     seen = train.images[:: max(1, len(train) // _STATISTIC_IMAGES)]
     mean = seen.mean(axis=(0, 1, 2), dtype=np.float64) / 255

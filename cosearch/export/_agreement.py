@@ -153,7 +153,7 @@ def follow(model: nn.Module, graph: bytes, images: NDArray[np.uint8]) -> Followe
 
 def _parts(images: NDArray[np.uint8], size: int) -> Iterator[NDArray[np.uint8]]:
     for start in range(0, len(images), size):
-        yield np.ascontiguousarray(images[start : start + size])
+        yield np.array(images[start : start + size])  # a copy: torch takes no read-only arrays
 
 
 class _Follow(TorchDispatchMode):  # type: ignore[no-untyped-call]

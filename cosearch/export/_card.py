@@ -280,8 +280,8 @@ def _estimate(technology: Technology) -> str:
         "",
         "What it leaves out or assumes:",
         "",
-        "- Compute cycles of matrix products are SCALE-Sim v3's (`scalesim.cfg` and `topology.csv` repeat them there); "
-        "no chip was measured.",
+        "- Compute cycles of matrix products follow SCALE-Sim v3 (`scalesim.cfg` and `topology.csv` repeat them there, "
+        "for operands no wider than a PE and folds that do not overlap); no chip was measured.",
         "- Operators run one after another; activations go to DRAM and back between them, weights are fetched for each "
         "image. Nothing is fused, so memory traffic is on the high side.",
         "- The vector unit's lane operations are counted by `cosearch.hardware.vector`; its control is free.",

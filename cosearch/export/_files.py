@@ -132,8 +132,13 @@ def read_files(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
         raise FileError(
             str(path / MANIFEST), "format", f"is {found!r}, but this cosearch reads {FORMAT!r}", "export the pair again"
         )
+    hashes = manifest.get("sha256")
+    if not isinstance(hashes, dict) or any(Path(name).name != name for name in hashes):
+        raise FileError(
+            str(path / MANIFEST), "sha256", "is not a list of files in this folder", "export the pair again"
+        )
     files = {}
-    for name, wanted in manifest["sha256"].items():
+    for name, wanted in hashes.items():
         try:
             files[name] = (path / name).read_bytes()
         except OSError as error:

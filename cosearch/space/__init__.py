@@ -17,12 +17,12 @@ from cosearch.space.build import build_space, load_space
 from cosearch.space.domains import Choice, Domain, Float, Integer
 from cosearch.space.explain import explain
 from cosearch.space.field import Constraint, Parameter
-from cosearch.space.reading import read_yaml
 from cosearch.space.reduction import kept, reduction_blocks
 from cosearch.space.schema import space_schema
 from cosearch.space.shipped import find_space, shipped_spaces
 from cosearch.space.side import Side
 from cosearch.space.space import Space
+from cosearch.yamlfile import read_yaml
 
 __all__ = [
     "Choice",

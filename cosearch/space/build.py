@@ -25,13 +25,13 @@ from cosearch.space.document import (
 from cosearch.space.domains import Choice, Domain, Float, Integer
 from cosearch.space.expression import Expression, parse
 from cosearch.space.field import Constraint, Field
-from cosearch.space.reading import read_yaml, shown
 from cosearch.space.shipped import find_space
 from cosearch.space.side import ATTEMPTS
 from cosearch.space.space import Space
 from cosearch.space.templates import MODEL_RULES, accelerator_rules
 from cosearch.space.vit import DERIVED, ModelSide
 from cosearch.spec import Scalar, TaskShape
+from cosearch.yamlfile import read_yaml, shown
 
 __all__ = ["build_space", "load_space"]
 

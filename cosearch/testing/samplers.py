@@ -149,13 +149,15 @@ class SamplerContract:
         """Returns what is asked while models are told two at a time."""
         points: list[Point] = []
         seen: set[str] = set()
-        while len(seen) < models:
+        for _ in range(4 * models):
             asked = sampler.ask(2)
             assert asked, f"nothing left after {len(points)} points of a space that has millions"
             sampler.tell(score(asked, first=len(points)))
             points.extend(asked)
             seen.update(map(_model, asked))
-        return points
+            if len(seen) >= models:
+                return points
+        raise AssertionError(f"only {len(seen)} different models were asked in {4 * models} turns")
 
     def _goes_on(self, result: Result) -> None:
         space = codesign_space()

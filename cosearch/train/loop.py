@@ -107,11 +107,11 @@ def _learn(
 
 
 def _optimizers(model: nn.Module, recipe: Recipe) -> tuple[Muon | None, torch.optim.AdamW]:
-    """Returns Muon for the blocks' matrices, if asked for, and AdamW for everything else."""
+    """Returns Muon for the stem's and the blocks' matrices, if asked for, and AdamW for everything else."""
     hidden = [
         parameter
         for name, parameter in model.named_parameters()
-        if recipe.optimizer == "muon" and name.startswith("blocks.") and parameter.dim() == 2
+        if recipe.optimizer == "muon" and name.startswith(("stem.", "blocks.")) and parameter.dim() == 2
     ]
     taken = {id(parameter) for parameter in hidden}
     rest = [parameter for parameter in model.parameters() if id(parameter) not in taken]
@@ -120,7 +120,7 @@ def _optimizers(model: nn.Module, recipe: Recipe) -> tuple[Muon | None, torch.op
         {"params": [p for p in rest if p.dim() < 2], "weight_decay": 0.0},
     ]
     adamw = torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.95), fused=True)
-    return (Muon(hidden) if hidden else None), adamw
+    return (Muon(hidden, recipe.momentum) if hidden else None), adamw
 
 
 def _augmented(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:

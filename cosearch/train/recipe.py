@@ -21,9 +21,10 @@ class Recipe:
     Attributes:
         steps: optimiser steps.
         batch: images in a step.
-        optimizer: ``muon`` (hidden matrices by Muon, the rest by AdamW) or ``adamw`` for everything.
+        optimizer: ``muon`` (the stem's and the blocks' matrices by Muon, the rest by AdamW) or ``adamw`` for all.
         lr: AdamW's learning rate at its highest.
         matrix_lr: Muon's learning rate at its highest.
+        momentum: Muon's; in a training of a few hundred steps, less than the customary 0.95 learns sooner.
         weight_decay: AdamW's decoupled weight decay, on matrices alone.
         warmup: share of the steps in which the learning rate rises from 0.
         hold: share of the steps, counted from the start, after which it falls in a straight line to 0.
@@ -38,6 +39,7 @@ class Recipe:
     optimizer: str = "muon"
     lr: float = 6e-3
     matrix_lr: float = 0.03
+    momentum: float = 0.9
     weight_decay: float = 0.01
     warmup: float = 0.06
     hold: float = 0.3
@@ -53,6 +55,7 @@ class Recipe:
             "optimizer": (self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}"),
             "lr": (self.lr > 0, "above 0"),
             "matrix_lr": (self.matrix_lr > 0, "above 0"),
+            "momentum": (0 <= self.momentum < 1, "0 to below 1"),
             "weight_decay": (self.weight_decay >= 0, "0 or more"),
             "warmup": (0 <= self.warmup <= 1, "0 to 1"),
             "hold": (self.warmup <= self.hold <= 1, f"warmup ({self.warmup}) to 1"),

@@ -46,7 +46,7 @@ def changed(path, value):
 
 
 MISTAKES = {
-    "not YAML": ("name: [unclosed", "run.yaml: line 1", "mend the YAML"),
+    "not YAML": ("name: [unclosed", "run.yaml: line 1", "check indentation"),
     "no fields": ("- a\n- b\n", "run.yaml:", "start it with 'cosearch: run/1'"),
     "key twice": (GOOD + "name: again\n", "'name'", "twice"),
     "version missing": (changed("cosearch", ...), "run.yaml: cosearch is missing", "write run/1"),

@@ -14,12 +14,12 @@ from scipy.stats import binomtest
 
 from cosearch.data import load_task
 from cosearch.errors import FileError, SpecError, StoreError, UserError
-from cosearch.export import MismatchError, check_bundle, export_bundle, wilson_interval
+from cosearch.export import MismatchError, PixelModel, check_bundle, export_bundle, wilson_interval
 from cosearch.export._files import check_place, write_files
 from cosearch.hardware import build, estimate, scalesim_config, scalesim_topology, technology
 from cosearch.model import build_model, calibrate
 from cosearch.spec import AcceleratorSpec, BlockSpec, Candidate, ModelSpec, to_json
-from cosearch.train import accuracy, normalised, weights_from_bytes, weights_to_bytes
+from cosearch.train import accuracy, normalised, predictions, weights_from_bytes, weights_to_bytes
 from cosearch.workload import workload
 
 TASK = {"name": "digits"}
@@ -104,6 +104,16 @@ def test_accuracy_is_read_on_the_whole_test_split_by_both(made, pair):
     assert found["followed"]["images"] == 128
     assert found["followed"]["logit_difference"] < 1e-5
     assert found["search"] == {"latency_s": 1.0}
+
+
+def test_pixels_are_normalised_as_in_training(pair):
+    task = load_task(TASK)
+    model = build_model(pair[0].model)
+    weights_from_bytes(model, pair[1])
+    some = np.array(task.test.images[:50])
+    with torch.no_grad():
+        found = PixelModel(model, task.mean, task.std)(torch.from_numpy(some))
+    assert torch.equal(found, predictions(model.eval(), normalised(some, task)))
 
 
 def test_costs_and_simulator_files_are_those_of_the_pair(made, pair):

@@ -44,6 +44,7 @@ def pruned():
     return model, onnx_graph(model, MEAN, STD, {"task": "noise"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "bits", "overlap", "stem_hidden", "edge_bits"),
     [

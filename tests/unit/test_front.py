@@ -315,6 +315,16 @@ def test_the_knee_of_a_bent_front_in_three_objectives():
     assert pick(Front.of((ACCURACY, LATENCY, AREA), members), "knee").metrics["accuracy"] == 0.85
 
 
+def test_the_knee_lies_below_the_plane_through_the_extremes():
+    # in the front's unit box the first three are the extremes; by the plane through them the fourth is the knee,
+    # by the sum of objectives (the plane through the unit points) it would be the fifth
+    places = [(0, 1, 0.1), (1, 0, 0.1), (0.6, 0.6, 0), (0.45, 0.5, 0.05), (0.2, 0.2, 0.55), (0.1, 0.15, 1)]
+    members = [member(i, a=1.0 - x, b=1.0 - y, c=1.0 - z) for i, (x, y, z) in enumerate(places)]
+    front = Front.of([Objective(name, "max") for name in "abc"], members)
+    assert len(front) == 6
+    assert pick(front, "knee").metrics == members[3].metrics
+
+
 def test_the_knee_of_a_straight_front_is_its_first_member():
     members = [member(i, accuracy=0.5 + i / 10, latency_s=10.0 ** (i - 6)) for i in range(4)]
     front = Front.of((ACCURACY, LATENCY), members)

@@ -12,7 +12,7 @@ from cosearch.errors import SpecError, UserError
 from cosearch.hardware import TEMPLATES, build
 from cosearch.space import build_space, explain, load_space, shipped_spaces, space_schema
 from cosearch.space.accelerator import AcceleratorSide
-from cosearch.space.reading import read_yaml
+from cosearch.yamlfile import read_yaml
 from cosearch.spec import TaskShape
 from cosearch.workload import workload
 
