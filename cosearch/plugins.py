@@ -1,8 +1,8 @@
 """Finds samplers and evaluators by name and makes them; built-in ones and a stranger's enter by the same door.
 
 A name is looked up among the entry points of the group (``cosearch.samplers``, ``cosearch.evaluators``).
-``module:Class`` imports a class. ``path/to/file.py:Class`` runs that one file: its text travels with the reference, so that workers on
-other machines need not have the file.
+``module:Class`` imports a class. ``path/to/file.py:Class`` runs that one file: its text travels with the reference, so
+that workers on other machines need not have the file.
 """
 
 from __future__ import annotations

@@ -22,7 +22,6 @@ from cosearch.space.schema import space_schema
 from cosearch.space.shipped import find_space, shipped_spaces
 from cosearch.space.side import Side
 from cosearch.space.space import Space
-from cosearch.yamlfile import read_yaml
 
 __all__ = [
     "Choice",
@@ -38,7 +37,6 @@ __all__ = [
     "find_space",
     "kept",
     "load_space",
-    "read_yaml",
     "reduction_blocks",
     "shipped_spaces",
     "space_schema",

@@ -48,7 +48,7 @@ def changed(path, value):
 MISTAKES = {
     "not YAML": ("name: [unclosed", "run.yaml: line 1", "check indentation"),
     "no fields": ("- a\n- b\n", "run.yaml:", "start it with 'cosearch: run/1'"),
-    "key twice": (GOOD + "name: again\n", "'name'", "twice"),
+    "key twice": (GOOD + "name: again\n", "gives the key 'name' again, after line 3", "remove or rename it"),
     "version missing": (changed("cosearch", ...), "run.yaml: cosearch is missing", "write run/1"),
     "other version": (changed("cosearch", "run/9"), "run.yaml: cosearch is 'run/9'", "write run/1"),
     "unknown field": (GOOD + "sede: 3\n", "run.yaml: sede is not a field", "did you mean 'seed'"),

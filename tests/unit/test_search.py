@@ -170,7 +170,7 @@ def test_the_budget_of_trainings_is_kept(tmp_path):
 
 
 def test_what_breaks_a_cost_limit_is_not_trained(tmp_path):
-    leg, sampler, pool = search(tmp_path / "r", grid([10, 20], rows=(1, 2)), limits=["latency_s <= 9"])
+    _, sampler, pool = search(tmp_path / "r", grid([10, 20], rows=(1, 2)), limits=["latency_s <= 9"])
     assert [status for _, status, _ in sampler.told] == [
         Status.INFEASIBLE,
         Status.OK,

@@ -12,9 +12,9 @@ from cosearch.errors import SpecError, UserError
 from cosearch.hardware import TEMPLATES, build
 from cosearch.space import build_space, explain, load_space, shipped_spaces, space_schema
 from cosearch.space.accelerator import AcceleratorSide
-from cosearch.yamlfile import read_yaml
 from cosearch.spec import TaskShape
 from cosearch.workload import workload
+from cosearch.yamlfile import read_yaml
 
 DIGITS = TaskShape(image=(16, 16), channels=1, classes=10, labels=2)
 SPACES = {

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from cosearch.errors import FileError, SpecError, UserError
-from cosearch.space import Choice, Float, Integer, kept, read_yaml, reduction_blocks
+from cosearch.space import Choice, Float, Integer, kept, reduction_blocks
 from cosearch.space.counting import Factor, total
 from cosearch.space.expression import UncomputableError, parse
 from cosearch.space.reduction import schedules
+from cosearch.yamlfile import read_yaml
 
 KNOWN = {"model": {"dim", "heads", "bits", "method"}, "accelerator": {"rows", "cols"}}
 SCOPE = {
