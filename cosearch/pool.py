@@ -132,15 +132,15 @@ class RayPool:
     """
 
     def __init__(self, address: str, workers: int) -> None:
+        local = address == "local"
+        if local:
+            _own_token()  # before Ray is imported, which is when it reads how to authenticate
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         import ray
 
         self._ray = ray
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        local = address == "local"
         cpus = workers or os.cpu_count() or 1
         try:
-            if local:
-                _own_token()
             _knock(address)
             ray.init(
                 address=address,
