@@ -505,6 +505,7 @@ def export(folder: Path, rule: str, out: Path, *, force: bool = False) -> Bundle
         out,
         run=folder.name,
         seed=prepared.problem.seed,
+        recipe=loaded.file.evaluators[str(name)].options.get("recipe", {}),
         technology=str((cost.options if cost else {}).get("technology", "horowitz_45nm")),
         force=force,
     )

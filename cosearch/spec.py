@@ -346,6 +346,7 @@ def _read(hint: Any, data: Any, where: str) -> Any:
         _require(len(inner) == len(data), where, f"has {len(data)} entries", f"give {len(inner)}")
         return tuple(_read(h, d, f"{where}[{i}]") for i, (h, d) in enumerate(zip(inner, data, strict=True)))
     if isinstance(hint, type) and issubclass(hint, StrEnum):
+        _require(data in set(hint), where, f"is {data!r}", f"write one of {', '.join(hint)}")
         return hint(data)
     if hint is int:
         _require(isinstance(data, int) and not isinstance(data, bool), where, f"is {data!r}", "give a whole number")

@@ -69,9 +69,8 @@ def seeds_table(task: Task, seeds: int) -> list[str]:
             runs = [measure(spec, task, recipe, FIRST_SEED + seed) for seed in range(seeds)]
             right = [accuracy for accuracy, _ in runs if accuracy is not None]
             seconds = statistics.fmean(second for _, second in runs)
-            lines.append(
-                f"| {name} | {title} | {mean(right)} | {statistics.stdev(right):.3f} | {min(right):.3f} | {seconds:.1f} |"
-            )
+            spread = f"{statistics.stdev(right):.3f} | {min(right):.3f}" if len(right) > 1 else "- | -"
+            lines.append(f"| {name} | {title} | {mean(right)} | {spread} | {seconds:.1f} |")
             print(lines[-1], flush=True)
     return lines
 
@@ -93,8 +92,8 @@ def random_table(task: Task, count: int, recipe: str) -> list[str]:
     lines += [
         "",
         f"Of {count}: {count - len(right)} failed; accuracy {min(right):.3f} to {max(right):.3f}, mean {mean(right)}, "
-        f"standard deviation {statistics.stdev(right):.3f}; {statistics.fmean(seconds_all):.1f} CPU-seconds on average, "
-        f"{max(seconds_all):.1f} at most.",
+        f"standard deviation {statistics.stdev(right):.3f}; {statistics.fmean(seconds_all):.1f} CPU-seconds "
+        f"on average, {max(seconds_all):.1f} at most.",
     ]
     print(lines[-1], flush=True)
     return lines
@@ -104,7 +103,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--models", type=int, default=12)
-    parser.add_argument("--recipe", choices=sorted(RECIPES), default="180 x 32", help="recipe of the random models")
+    parser.add_argument("--recipe", choices=sorted(RECIPES), default="150 x 64", help="recipe of the random models")
     options = parser.parse_args()
     torch.set_num_threads(1)
     task = load_task({"name": "digit-pairs", "size": 16})

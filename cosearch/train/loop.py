@@ -17,7 +17,7 @@ from cosearch.data import Split, Task
 from cosearch.errors import EvaluationError
 from cosearch.model import VisionTransformer, build_model, calibrate
 from cosearch.spec import ModelSpec
-from cosearch.train.optim import Muon
+from cosearch.train.optim import Muon, ScaleAdam
 from cosearch.train.recipe import Recipe
 
 __all__ = ["Score", "Trained", "accuracy", "normalised", "predictions", "score", "train"]
@@ -87,7 +87,7 @@ def _learn(
     model: VisionTransformer, images: Tensor, labels: Tensor, recipe: Recipe, generator: torch.Generator
 ) -> None:
     model.train()
-    muon, adamw = _optimizers(model, recipe)
+    muon, scales, adamw = _optimizers(model, recipe)
     for step in range(recipe.steps):
         factor = recipe.learning_rate_factor(step)
         for group in adamw.param_groups:
@@ -97,30 +97,29 @@ def _learn(
         loss = F.cross_entropy(logits.flatten(0, 1), labels[picked].flatten(), label_smoothing=recipe.label_smoothing)
         if not math.isfinite(loss.item()):
             raise EvaluationError(f"training diverged at step {step} of {recipe.steps}: loss is {loss.item()}")
-        adamw.zero_grad(set_to_none=True)
-        if muon is not None:
-            model.zero_grad(set_to_none=True)
+        model.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         adamw.step()
-        if muon is not None:
-            muon.step(recipe.matrix_lr * factor)
+        muon.step(recipe.matrix_lr * factor)
+        scales.step(recipe.scale_lr * factor)
 
 
-def _optimizers(model: nn.Module, recipe: Recipe) -> tuple[Muon | None, torch.optim.AdamW]:
-    """Returns Muon for the stem's and the blocks' matrices, if asked for, and AdamW for everything else."""
+def _optimizers(model: nn.Module, recipe: Recipe) -> tuple[Muon, ScaleAdam, torch.optim.AdamW]:
+    """Returns Muon for the stem's and the blocks' matrices (if asked for), ScaleAdam for scales, AdamW for the rest."""
+    scales = [parameter for name, parameter in model.named_parameters() if name.endswith("quantizer.scale")]
     hidden = [
         parameter
         for name, parameter in model.named_parameters()
         if recipe.optimizer == "muon" and name.startswith(("stem.", "blocks.")) and parameter.dim() == 2
     ]
-    taken = {id(parameter) for parameter in hidden}
+    taken = {id(parameter) for parameter in (*hidden, *scales)}
     rest = [parameter for parameter in model.parameters() if id(parameter) not in taken]
     groups = [
         {"params": [p for p in rest if p.dim() >= 2], "weight_decay": recipe.weight_decay},
         {"params": [p for p in rest if p.dim() < 2], "weight_decay": 0.0},
     ]
     adamw = torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.95), fused=True)
-    return (Muon(hidden, recipe.momentum) if hidden else None), adamw
+    return Muon(hidden, recipe.momentum), ScaleAdam(scales), adamw
 
 
 def _augmented(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Muon", "orthogonalise"]
+__all__ = ["Muon", "ScaleAdam", "orthogonalise"]
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic Newton-Schulz iteration ("Muon", section "Coefficient selection")."""
@@ -63,3 +63,44 @@ class Muon:
             scale = learning_rate * max(1.0, rows / columns) ** 0.5
             for parameter, change in zip(group, update.unbind(0), strict=True):
                 parameter.add_(change, alpha=-scale)
+
+
+class ScaleAdam:
+    """Adam (Kingma & Ba 2015, algorithm 1) on the logarithm of quantisation scales.
+
+    Scales lie orders of magnitude apart and must stay positive: a step of AdamW, as long as its learning rate whatever
+    the gradient, would carry small ones past zero at once. Here a step multiplies each scale by at most about
+    ``exp(learning_rate)``.
+
+    Args:
+        scales: positive parameters.
+        betas: decay of the two moments.
+    """
+
+    def __init__(self, scales: Iterable[nn.Parameter], betas: tuple[float, float] = (0.9, 0.95)) -> None:
+        self._scales = list(scales)
+        self._betas = betas
+        self._sizes = [scale.numel() for scale in self._scales]
+        self._first = torch.zeros(sum(self._sizes))
+        self._second = torch.zeros(sum(self._sizes))
+        self._steps = 0
+
+    @torch.no_grad()
+    def step(self, learning_rate: float) -> None:
+        """Multiplies every scale against its gradient."""
+        if not self._scales:
+            return
+        self._steps += 1
+        scales = torch.cat([scale.view(-1) for scale in self._scales])
+        gradients = torch.cat(
+            [torch.zeros_like(s).view(-1) if s.grad is None else s.grad.view(-1) for s in self._scales]
+        )
+        gradients = gradients * scales  # of the logarithm
+        one, two = self._betas
+        self._first.lerp_(gradients, 1 - one)
+        self._second.lerp_(gradients.square(), 1 - two)
+        first = self._first / (1 - one**self._steps)
+        second = self._second / (1 - two**self._steps)
+        moved = scales * torch.exp(-learning_rate * first / (second.sqrt() + 1e-12))
+        for scale, values in zip(self._scales, moved.split(self._sizes), strict=True):
+            scale.copy_(values.view_as(scale))

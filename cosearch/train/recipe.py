@@ -24,6 +24,7 @@ class Recipe:
         optimizer: ``muon`` (the stem's and the blocks' matrices by Muon, the rest by AdamW) or ``adamw`` for all.
         lr: AdamW's learning rate at its highest.
         matrix_lr: Muon's learning rate at its highest.
+        scale_lr: learning rate of the logarithm of quantisation scales at its highest.
         momentum: Muon's; in a training of a few hundred steps, less than the customary 0.95 learns sooner.
         weight_decay: AdamW's decoupled weight decay, on matrices alone.
         warmup: share of the steps in which the learning rate rises from 0.
@@ -39,6 +40,7 @@ class Recipe:
     optimizer: str = "muon"
     lr: float = 6e-3
     matrix_lr: float = 0.03
+    scale_lr: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 0.01
     warmup: float = 0.06
@@ -54,6 +56,7 @@ class Recipe:
             "batch": (self.batch >= 1, "at least 1"),
             "optimizer": (self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}"),
             "lr": (self.lr > 0, "above 0"),
+            "scale_lr": (self.scale_lr >= 0, "0 or more"),
             "matrix_lr": (self.matrix_lr > 0, "above 0"),
             "momentum": (0 <= self.momentum < 1, "0 to below 1"),
             "weight_decay": (self.weight_decay >= 0, "0 or more"),

@@ -213,4 +213,4 @@ class IntegerQuantizer(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         super()._load_from_state_dict(state_dict, prefix, *rest)
-        self._ready = bool((self.scale > 0).all())
+        self._ready = bool((self.scale != 0).any())
