@@ -53,6 +53,9 @@ __all__ = [
 SAMPLER_ARGUMENTS = ("space", "objectives", "seed")
 
 
+ROOM = 10.0
+"""How far below the best random cost that box reaches."""
+
 BOX_SAMPLE = 64
 """Random pairs whose costs give the box that the hypervolume is measured in while a search runs."""
 
@@ -367,6 +370,8 @@ def _live_bounds(problem: Problem, metrics: Mapping[str, Metric]) -> dict[str, t
     for objective in problem.objectives:
         values = [cost[objective.metric] for cost in costs if not isinstance(cost, str) and objective.metric in cost]
         low, high = (min(values), max(values)) if values else metrics[objective.metric].bounds or (0.0, 0.0)
+        if values and low > 0:
+            low /= ROOM  # a search finds better than a random sample; the box should still hold it
         if low < high:
             bounds[objective.metric] = (low, high) if objective.direction == "min" else (high, low)
     return bounds

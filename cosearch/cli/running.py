@@ -168,7 +168,7 @@ def _report(console: Console, summary: Summary, runs: Path) -> None:
     console.print(front_table(summary.front, summary.folder.name))
     console.print(
         f"{search.trained} models trained ({search.failed} failed), {search.costed:,} pairs costed, "
-        f"{summary.seconds:.0f} s."
+        f"{summary.seconds:.0f} s in all. In one common box:"
     )
     for subject, reason in list(failures.items())[:3]:
         console.print(f"  failed: {subject}: {reason}")
@@ -176,8 +176,10 @@ def _report(console: Console, summary: Summary, runs: Path) -> None:
         what = (
             f"this search ({summary.samplers[name]})" if name == "search" else f"the {summary.samplers[name]} sampler"
         )
-        count = summary.legs[name].counts.trained
-        console.print(f"  hypervolume {value:.4f}  {what}, {count} models trained")
+        counts = summary.legs[name].counts
+        console.print(
+            f"  hypervolume {value:.4f}  {what}: {counts.trained} models trained, {counts.costed:,} pairs costed"
+        )
     for warning in summary.warnings:
         console.print(f"[yellow]warning:[/] {warning}")
     where = "" if runs == Path("runs") else f" --runs {runs}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import pickle
 import tarfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,6 @@ _NAMES = {"cifar10": b"label_names", "cifar100": b"fine_label_names"}
 _ADMITTED = {
     ("numpy", "ndarray"),
     ("numpy", "dtype"),
-    ("numpy.core.multiarray", "_reconstruct"),
     ("numpy._core.multiarray", "_reconstruct"),
     ("_codecs", "encode"),
 }
@@ -40,6 +40,7 @@ _ADMITTED = {
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
+        module = module.replace("numpy.core.", "numpy._core.")  # the published batches were written by numpy 1
         if (module, name) not in _ADMITTED:
             raise pickle.UnpicklingError(f"it wants to run {module}.{name}")
         return super().find_class(module, name)
@@ -60,12 +61,12 @@ def cifar(name: str, path: Path) -> Task:
     batches = [_batch(name, path, file, read(file)) for file in training]
     images = np.concatenate([split.images for split in batches])
     labels = np.concatenate([split.labels for split in batches])
-    class_names = [text.decode() for text in _load(path, meta_file, read(meta_file)).get(_NAMES[name], [])]
+    class_names = _class_names(name, path, meta_file, _load(path, meta_file, read(meta_file)))
     cut = len(images) - max(1, round(len(images) * VALIDATION_SHARE))
     test = _batch(name, path, test_file, read(test_file))
     return make_task(
         name,
-        tuple(class_names),
+        class_names,
         Split(images=images[:cut], labels=labels[:cut]),
         Split(images=images[cut:], labels=labels[cut:]),
         test,
@@ -94,7 +95,7 @@ def _reader(name: str, path: Path) -> Callable[[str], bytes]:
                 and Path(member.name).parent.name == folder
                 and (content := archive.extractfile(member)) is not None
             }
-    except (OSError, tarfile.TarError, EOFError) as error:
+    except (OSError, tarfile.TarError, EOFError, zlib.error) as error:
         raise _wrong(name, path, f"it is no readable archive: {error}") from error
 
     def from_archive(file: str) -> bytes:
@@ -120,12 +121,21 @@ def _load(path: Path, file: str, content: bytes) -> dict[bytes, Any]:
     return data
 
 
+def _class_names(name: str, path: Path, file: str, meta: dict[bytes, Any]) -> tuple[str, ...]:
+    names = meta.get(_NAMES[name])
+    if not isinstance(names, list) or not all(isinstance(text, (bytes, str)) for text in names):
+        raise _wrong(name, path, f"{file} holds no {name} class names")
+    return tuple(text.decode() if isinstance(text, bytes) else text for text in names)
+
+
 def _batch(name: str, path: Path, file: str, content: bytes) -> Split:
     data = _load(path, file, content)
     pixels, labels = data.get(b"data"), data.get(_LABELS[name])
-    if not isinstance(pixels, np.ndarray) or pixels.ndim != 2 or pixels.shape[1] != 3072 or labels is None:
+    whole = isinstance(labels, list) and all(isinstance(label, int) for label in labels)
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[1:] != (3072,) or not whole:
         raise _wrong(name, path, f"{file} holds no {name} images")
+    labels = labels or []
     if len(labels) != len(pixels):
         raise _wrong(name, path, f"{file} holds {len(pixels)} images, but {len(labels)} labels")
-    images = pixels.astype(np.uint8).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    images = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     return Split(images=np.ascontiguousarray(images), labels=np.asarray(labels, dtype=np.int64)[:, None])

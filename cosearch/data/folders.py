@@ -9,6 +9,7 @@ changed, added or removed file, or another size, makes a new cache.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Sequence
@@ -106,7 +107,8 @@ def _read(pairs: Sequence[tuple[Path, int]], size: int) -> Split:
         status = file.stat()
         stamp.update(f"{file.resolve()}/{status.st_size}/{status.st_mtime_ns}\n".encode())
     place = cache_folder() / f"images-{stamp.hexdigest()[:24]}.npy"
-    if not place.is_file():
+    pixels = _kept(place, (len(pairs), size, size, 3))
+    if pixels is None:
         pixels = (
             np.stack([_decode(file, size) for file, _ in pairs]) if pairs else np.zeros((0, size, size, 3), np.uint8)
         )
@@ -117,14 +119,26 @@ def _read(pairs: Sequence[tuple[Path, int]], size: int) -> Split:
             partial.replace(place)
         except OSError as error:
             raise StoreError(
-                f"{place.parent} cannot be written ({error.strerror}); name another folder in COSEARCH_CACHE"
+                f"{place.parent} cannot be written ({error.strerror or error}); name another folder in COSEARCH_CACHE"
             ) from error
-    return Split(images=np.load(place, mmap_mode="c"), labels=labels)
+        pixels = np.load(place, mmap_mode="c")
+    return Split(images=pixels, labels=labels)
+
+
+def _kept(place: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
+    """Returns the images in a cache file; None if there is none, or it is damaged and must be made again."""
+    with contextlib.suppress(OSError, ValueError, EOFError):
+        pixels: NDArray[np.uint8] = np.load(place, mmap_mode="c", allow_pickle=False)
+        if pixels.shape == shape and pixels.dtype == np.uint8:
+            return pixels
+    return None
 
 
 def _decode(file: Path, size: int) -> NDArray[np.uint8]:
     from PIL import Image, ImageOps
 
+    if file.stat().st_size == 0:
+        raise UserError(f"task images: {file} is empty; mend or remove it")
     try:
         with Image.open(file) as image:
             square = ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.BICUBIC)

@@ -35,7 +35,9 @@ def load_task(config: Mapping[str, Any]) -> Task:
 
 
 def task_shape(config: Mapping[str, Any]) -> TaskShape:
-    """Returns what the task asks of a model; embedded tasks and CIFAR are not loaded for it.
+    """Returns what the task asks of a model; embedded tasks are not made for it.
+
+    A user's own files are loaded and checked: better now than in a worker, after the search has started.
 
     Raises:
         UserError: as `load_task`.
@@ -56,7 +58,7 @@ def _checked(config: Mapping[str, Any]) -> dict[str, Any]:
     fields = TASKS[name]
     for field in config:
         if field != "name" and field not in fields:
-            raise UserError(f"task {name} has no field {field!r}; {did_you_mean(field, ['name', *fields])}")
+            raise UserError(f"task {name} has no field {field!r}; {did_you_mean(str(field), ['name', *fields])}")
     values = {**fields, **config}
     for field, value in values.items():
         if value is None:
