@@ -166,6 +166,7 @@ class _Builder:
         self.model = model
         self.operators: list[Operator] = []
         self.tensors: dict[str, Tensor] = {}
+        self.merged = False
         widths = {
             model.edge_bits,
             *(b.weight_bits for b in model.blocks),
@@ -208,6 +209,8 @@ class _Builder:
         normed = self._vector(f"{name}.norm1", OperatorKind.LAYERNORM, tokens, dim, (stream,), a)
         qkv = self._linear(f"{name}.qkv", tokens, dim, 3 * dim, normed, w, a, a)
         scores = self._matmul(f"{name}.scores", tokens, depth, tokens, heads, (qkv,), a, wide)
+        if self.merged:  # proportional attention: the logarithm of each token's size is added (ToMe, equation 1)
+            scores = self._vector(f"{name}.bias", OperatorKind.ADD, tokens, tokens, (scores,), wide, heads)
         soft = self._vector(f"{name}.softmax", OperatorKind.SOFTMAX, tokens, tokens, (scores,), a, heads)
         context = self._matmul(f"{name}.context", tokens, tokens, depth, heads, (soft, qkv), a, a)
         out = self._linear(f"{name}.proj", tokens, dim, dim, context, w, a, wide)
@@ -222,6 +225,7 @@ class _Builder:
             picked = self._vector(f"{name}.select", OperatorKind.SELECT, 1, image_tokens, (score,), wide)
             # kept rows are gathered, the others averaged with their scores as weights into one row
             return self._vector(f"{name}.fuse", OperatorKind.MERGE, tokens, dim, (stream, picked), wide, out_rows=kept)
+        self.merged = True
         depth = dim // block.heads
         source, target = (image_tokens + 1) // 2, image_tokens // 2
         metric = self._vector(

@@ -102,5 +102,5 @@ class ScaleAdam:
         first = self._first / (1 - one**self._steps)
         second = self._second / (1 - two**self._steps)
         moved = scales * torch.exp(-learning_rate * first / (second.sqrt() + 1e-12))
-        for scale, values in zip(self._scales, moved.split(self._sizes), strict=True):
+        for scale, values in zip(self._scales, torch.split(moved, self._sizes), strict=True):
             scale.copy_(values.view_as(scale))

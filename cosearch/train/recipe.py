@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +52,9 @@ class Recipe:
     calibration: int = 256
 
     def __post_init__(self) -> None:
+        for name in (field.name for field in dataclasses.fields(self) if isinstance(field.default, float)):
+            if not math.isfinite(getattr(self, name)):
+                raise UserError(f"recipe.{name} is {getattr(self, name)}; write a finite number")
         checks = {
             "steps": (self.steps >= 1, "at least 1"),
             "batch": (self.batch >= 1, "at least 1"),
@@ -83,7 +87,7 @@ class Recipe:
                 raise UserError(f"recipe.{name} is not a field of a recipe; {did_you_mean(name, kinds)}")
             accepted = (int, float) if kinds[name] is float else (kinds[name],)
             if not isinstance(value, accepted) or (isinstance(value, bool) and kinds[name] is not bool):
-                raise UserError(f"recipe.{name} is {value!r}; write a {_WORDS[kinds[name]]}")
+                raise UserError(f"recipe.{name} is {value!r}; write {_WORDS[kinds[name]]}")
         return cls(**config)
 
     def learning_rate_factor(self, step: int) -> float:
@@ -97,4 +101,4 @@ class Recipe:
         return 1.0 if done < self.hold else (1.0 - done) / (1.0 - self.hold)
 
 
-_WORDS = {int: "whole number", float: "number", str: "text", bool: "true or false"}
+_WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
