@@ -4,8 +4,8 @@
     python bench/search/quickstart.py --check RUN   only checks a run that exists against what is promised
 
 For each seed: wall time and peak memory of all processes together (proportional set size, sampled each second), the
-front, and hypervolumes in one common box: of the search, of the random sampler, and of a search whose models are drawn at
-random but get the same free looks at accelerators, each with as many trained models.
+front, and hypervolumes in one common box: of the search, of the random sampler, and of a search whose models are drawn
+at random but get the same free looks at accelerators, each with as many trained models.
 """
 
 from __future__ import annotations
@@ -125,9 +125,9 @@ def main() -> None:
         "",
         "`python bench/search/quickstart.py`, on "
         f"{psutil.cpu_count()} cores ({platform.machine()}), {psutil.virtual_memory().total / 2**30:.0f} GiB.",
-        "Wall time and memory are of `cosearch run quickstart` as shipped, baseline included. Hypervolumes of a row are in",
-        "one common box. The random sampler looks at one accelerator for each model; the column before it says how much of",
-        "the gain is the free looks, and how much is the choice of models.",
+        "Wall time and memory are of `cosearch run quickstart` as shipped, baseline included. Hypervolumes of a row are",
+        "in one common box. The random sampler looks at one accelerator for each model; the column before it says how",
+        "much of the gain is the free looks, and how much is the choice of models.",
         "",
         "| " + " | ".join(head) + " |",
         "|" + "---:|" * len(head),
