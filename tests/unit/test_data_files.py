@@ -273,6 +273,19 @@ def test_a_damaged_cache_and_a_changed_image_are_read_again(tmp_path, cache):
     assert set(levels(load_task(config).train)) & set(range(100)) == {50}
 
 
+def test_an_image_changed_to_one_of_the_same_size_is_read_again(tmp_path):
+    config = folder(tmp_path / "im")
+    files = [tmp_path / "im" / "a" / f"x{number}.bmp" for number in range(10)]
+    for level, second in ((60, 1), (70, 2)):
+        for file in files:
+            picture(file, level)
+            os.utime(file, (second, second))
+        _load.cache_clear()
+        seen = set(levels(load_task(config).train))
+        assert level in seen
+    assert 60 not in seen
+
+
 def test_a_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("COSEARCH_CACHE", str(tmp_path / "file" / "inside"))
