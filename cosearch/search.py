@@ -200,6 +200,7 @@ class Leg:
             StoreError: results cannot be written.
             PoolError: the workers are gone.
         """
+        self.started = time.monotonic()
         while self._ask():
             self._tell(self._wait_for_oldest())
 

@@ -126,8 +126,8 @@ def main() -> None:
         "`python bench/search/quickstart.py`, on "
         f"{psutil.cpu_count()} cores ({platform.machine()}), {psutil.virtual_memory().total / 2**30:.0f} GiB.",
         "Wall time and memory are of `cosearch run quickstart` as shipped, baseline included. Hypervolumes of a row",
-        "are in one common box. The random sampler looks at one accelerator for each model; the column before it says how",
-        "much of the gain is the free looks, and how much is the choice of models.",
+        "are in one common box. The random sampler looks at one accelerator for each model; the column before it says",
+        "how much of the gain is the free looks, and how much is the choice of models.",
         "",
         "| " + " | ".join(head) + " |",
         "|" + "---:|" * len(head),
