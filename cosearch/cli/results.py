@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -111,7 +110,3 @@ def ui(
     command = ui_command(runs, port)
     print(f"MLflow: http://127.0.0.1:{port}  (Ctrl-C ends it)", flush=True)
     os.execvp(command[0], command)
-
-
-def _as_json(value: object) -> str:
-    return json.dumps(value, indent=1, sort_keys=True)
