@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from cosearch.cli.common import make_console
+
+if TYPE_CHECKING:
+    from cosearch.space import Space
+    from cosearch.spec import Candidate, TaskShape
 
 __all__ = ["add_to"]
 
@@ -18,7 +22,8 @@ Examples:
 
   cosearch estimate --dim 192 --depth 12 --heads 3 --rows 32 --cols 32        DeiT-Tiny, 8 bits
   cosearch estimate --dim 192 --depth 12 --heads 3 --weight-bits 4 --pe-bits 4 --dataflow os
-  cosearch estimate pair/candidate.json                                       a pair from a file
+  cosearch estimate pair                                                      what 'cosearch export' wrote
+  cosearch estimate pair.json                                                 a line of 'cosearch space sample'
 """
 SPACE_EXAMPLES = """\
 Examples:
@@ -49,7 +54,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def estimate(
-    file: Annotated[Path | None, typer.Argument(help="A pair as JSON (candidate.json).", show_default=False)] = None,
+    file: Annotated[
+        Path | None, typer.Argument(help="An exported folder, or a pair as JSON.", show_default=False)
+    ] = None,
     image: Annotated[int, typer.Option(help="Side of the image, pixels.")] = 224,
     classes: Annotated[int, typer.Option()] = 1000,
     patch: Annotated[int, typer.Option()] = 16,
@@ -109,22 +116,27 @@ def estimate(
         console.print(table)
 
 
-def _read_candidate(file: Path):  # type: ignore[no-untyped-def]
+def _read_candidate(path: Path) -> Candidate:
+    """Returns the pair in an exported folder, or in a JSON file: a candidate, or a line of ``cosearch space sample``."""
     from cosearch.errors import FileError, SpecError
     from cosearch.spec import Candidate, from_json
 
     try:
-        return from_json(Candidate, json.loads(file.read_text(encoding="utf-8")))
+        if path.is_dir():
+            model, accelerator = (json.loads((path / f"{n}.json").read_text("utf-8")) for n in ("model", "accelerator"))
+            data = {"model": model, "accelerator": accelerator["spec"]}
+        else:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            data = data.get("candidate", data) if isinstance(data, dict) else data
+        return from_json(Candidate, data)
     except OSError as error:
         raise FileError(
-            str(file), "", f"cannot be read ({error.strerror})", "give the path of a candidate.json"
+            str(path), "", f"cannot be read ({error.strerror})", "name an exported folder or JSON"
         ) from error
-    except ValueError as error:
-        raise FileError(
-            str(file), "", f"is not JSON ({error})", "mend it; 'cosearch front RUN --json' shows the form"
-        ) from error
+    except (ValueError, KeyError) as error:
+        raise FileError(str(path), "", f"holds no pair ({error})", "see what 'cosearch space sample' prints") from error
     except SpecError as error:
-        raise FileError(str(file), error.field, error.problem, error.remedy) from error
+        raise FileError(str(path), error.field, error.problem, error.remedy) from error
 
 
 def describe(space: SpaceArgument, task: TaskOption = DIGIT_PAIRS) -> None:
@@ -181,13 +193,13 @@ def explain(
     print(explain_point(_load(space, task), data.get("point", data)))
 
 
-def _load(space: str, task: str):  # type: ignore[no-untyped-def]
+def _load(space: str, task: str) -> Space:
     from cosearch.space import load_space
 
     return load_space(space, _shape(task))
 
 
-def _shape(text: str):  # type: ignore[no-untyped-def]
+def _shape(text: str) -> TaskShape:
     import re
 
     from cosearch.errors import UserError
