@@ -117,7 +117,7 @@ def estimate(
 
 
 def _read_candidate(path: Path) -> Candidate:
-    """Returns the pair in an exported folder, or in a JSON file: a candidate, or a line of ``cosearch space sample``."""
+    """Returns the pair in an exported folder, or in JSON: a candidate, or a line of ``cosearch space sample``."""
     from cosearch.errors import FileError, SpecError
     from cosearch.spec import Candidate, from_json
 
