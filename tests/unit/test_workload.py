@@ -149,3 +149,17 @@ def test_odd_bits_are_rounded_up_to_bytes() -> None:
     load = make(bits=3)
     assert {t.name: t.bytes for t in load.tensors}["block0.fc1.weight"] == 12 * 20 * 3 // 8
     assert {t.name: t.bytes for t in load.tensors}["block0.norm1"] == (17 * 12 * 6 + 7) // 8
+
+
+def test_attention_is_proportional_in_every_block_after_a_merge_and_in_none_before():
+    task = TaskShape(image=(16, 16), channels=1, classes=10)
+    plain = BlockSpec(heads=2, mlp_hidden=8, weight_bits=8, activation_bits=8)
+    merging = BlockSpec(heads=2, mlp_hidden=8, keep_tokens=10, weight_bits=8, activation_bits=8)
+    spec = ModelSpec(
+        task=task, patch=4, dim=8, blocks=(plain, merging, plain, plain), token_method="merge", edge_bits=8
+    )
+    operators = {op.name: op for op in workload(spec).operators}
+    assert [name for name in operators if name.endswith(".bias")] == ["block2.bias", "block3.bias"]
+    assert operators["block2.bias"].elements == 2 * 11 * 11
+    assert operators["block2.softmax"].inputs == ("block2.bias",)
+    assert operators["block1.softmax"].inputs == ("block1.scores",)
