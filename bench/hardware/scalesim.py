@@ -18,7 +18,9 @@ from cosearch.hardware import (
     scalesim_memory,
     technology,
 )
-from cosearch.hardware.systolic import Products, fold, traffic
+from cosearch.hardware.groups import Products
+from cosearch.hardware.systolic.folding import fold
+from cosearch.hardware.systolic.traffic import fold_fills, traffic
 from cosearch.workload import Operator, OperatorKind, Tensor, Workload
 
 HERE = Path(__file__).parent
@@ -93,8 +95,9 @@ def search_model(rows: list[dict[str, str]]) -> list[str]:
         m, k, n = (int(row[name]) * one for name in ("M", "K", "N"))
         p = Products(m=m, k=k, n=n, count=one, a_bits=8 * one, b_bits=8 * one, out_bits=8 * one)
         arrays = SystolicArrays.of([array])
-        moved = traffic(p, arrays, array.dataflow, fold(p, arrays, array.dataflow))
-        return float((moved.ifmap_writes + moved.filter_writes)[0, 0]) / 8
+        folding = fold(p, arrays, array.dataflow)
+        moved = traffic(p, arrays, array.dataflow, folding, fold_fills(p, arrays, array.dataflow, folding))
+        return float((moved.a_fill + moved.b_fill)[0, 0]) / 8
 
     def fits(row: dict[str, str]) -> bool:
         m, k, n = int(row["M"]), int(row["K"]), int(row["N"])

@@ -14,29 +14,35 @@ both are pure. Formulas are in the modules' texts, each with its source.
 
 from __future__ import annotations
 
+from cosearch.hardware.catalogue import TEMPLATES, Accelerator, build
 from cosearch.hardware.cost import BatchCost, Cost, OperatorCost
 from cosearch.hardware.estimate import estimate, estimate_batch
+from cosearch.hardware.ledger import Ledger
 from cosearch.hardware.scalesim import ScaleSimCounts, scalesim_config, scalesim_counts, scalesim_topology
 from cosearch.hardware.scalesim_memory import ScaleSimMemory, scalesim_memory
-from cosearch.hardware.technology import TECHNOLOGIES, Technology, technology
-from cosearch.hardware.templates import (
+from cosearch.hardware.systolic import (
+    ATTENTIONS,
     DATAFLOWS,
+    MAPPINGS,
     OVERLAPS,
-    PE_BITS,
-    TEMPLATES,
     SystolicArray,
     SystolicArrays,
-    build,
 )
+from cosearch.hardware.technology import TECHNOLOGIES, Technology, technology
+from cosearch.hardware.widths import PE_BITS
 
 __all__ = [
+    "ATTENTIONS",
     "DATAFLOWS",
+    "MAPPINGS",
     "OVERLAPS",
     "PE_BITS",
     "TECHNOLOGIES",
     "TEMPLATES",
+    "Accelerator",
     "BatchCost",
     "Cost",
+    "Ledger",
     "OperatorCost",
     "ScaleSimCounts",
     "ScaleSimMemory",

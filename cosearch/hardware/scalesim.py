@@ -13,8 +13,9 @@ from typing import Literal
 
 import numpy as np
 
-from cosearch.hardware.systolic import Products, fold
-from cosearch.hardware.templates import SystolicArray, SystolicArrays
+from cosearch.hardware.groups import Products
+from cosearch.hardware.systolic import SystolicArray, SystolicArrays
+from cosearch.hardware.systolic.folding import fold
 from cosearch.workload import OperatorKind, Workload
 
 __all__ = ["ScaleSimCounts", "scalesim_config", "scalesim_counts", "scalesim_topology"]

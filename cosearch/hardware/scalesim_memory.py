@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cosearch.hardware.templates import SystolicArray
+from cosearch.hardware.systolic import SystolicArray
 
 __all__ = ["ScaleSimMemory", "scalesim_memory"]
 

@@ -11,7 +11,10 @@ from collections.abc import Mapping
 
 from cosearch.workload import Operator, OperatorKind
 
-__all__ = ["OPERATIONS_PER_ROW", "OPERATIONS_PER_VALUE", "lane_operations"]
+__all__ = ["LANE_BITS", "OPERATIONS_PER_ROW", "OPERATIONS_PER_VALUE", "lane_operations"]
+
+LANE_BITS = 16
+"""Width of a lane."""
 
 OPERATIONS_PER_VALUE: Mapping[OperatorKind, int] = {
     # max; subtract it; i-exp: scale, floor and remainder for the range (3), polynomial of degree 2 (3), shift (1);

@@ -1,0 +1,141 @@
+"""The distinct operators of a workload, as columns of numbers for cost models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cosearch.errors import SpecError
+from cosearch.hardware.vector import lane_operations
+from cosearch.spec import FLOAT_BITS
+from cosearch.workload import Operator, OperatorKind, Workload
+
+__all__ = ["Groups", "Products", "require_integers"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Products:
+    """Matrix products, one per row; each field has shape (products, 1).
+
+    Attributes:
+        m: rows of the left operand.
+        k: length of the reduction.
+        n: columns of the right operand.
+        count: how often the product runs (heads).
+        a_bits: width of the left operand.
+        b_bits: width of the right operand.
+        out_bits: width of the stored output.
+    """
+
+    m: Floats
+    k: Floats
+    n: Floats
+    count: Floats
+    a_bits: Floats
+    b_bits: Floats
+    out_bits: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Groups:
+    """The distinct operators of a workload: matrix products first, then vector operators.
+
+    Attributes:
+        members: the row of each operator, in order; products have rows 0 to p - 1, vector operators those from p on.
+        first: for each row, the position of its first operator in the workload.
+        products: the matrix products, fields of shape (p, 1).
+        macs: multiply-accumulates of each product, shape (p, 1).
+        lane_operations: of each vector operator, shape (v, 1).
+        read_bits: bits that each vector operator reads, shape (v, 1).
+        write_bits: bits that each vector operator writes, shape (v, 1).
+    """
+
+    members: tuple[int, ...]
+    first: tuple[int, ...]
+    products: Products
+    macs: Floats
+    lane_operations: Floats
+    read_bits: Floats
+    write_bits: Floats
+
+    @property
+    def size(self) -> int:
+        """Number of rows."""
+        return len(self.first)
+
+    @property
+    def vector_bits(self) -> Floats:
+        """Bits that each vector operator reads and writes, shape (v, 1)."""
+        return self.read_bits + self.write_bits
+
+    @classmethod
+    def of(cls, workload: Workload, marks: Sequence[object] | None = None) -> Groups:
+        """Returns the groups of ``workload``.
+
+        Args:
+            workload: one image through a model.
+            marks: something hashable for each operator; operators with different marks are kept apart.
+        """
+        bits = {tensor.name: 8 * tensor.bytes for tensor in workload.tensors}
+        rows: dict[tuple[object, ...], int] = {}
+        firsts: tuple[list[int], list[int]] = ([], [])
+        tables: tuple[list[tuple[int, ...]], list[tuple[int, ...]]] = ([], [])
+        found: list[tuple[bool, int]] = []
+        for position, op in enumerate(workload.operators):
+            matmul = op.kind is OperatorKind.MATMUL
+            numbers = _product(op) if matmul else _vector(op, bits)
+            key = (matmul, numbers, marks[position] if marks is not None else None)
+            side = 0 if matmul else 1
+            if key not in rows:
+                rows[key] = len(tables[side])
+                tables[side].append(numbers)
+                firsts[side].append(position)
+            found.append((matmul, rows[key]))
+        products = np.array(tables[0], dtype=np.float64).reshape(-1, 7)
+        vectors = np.array(tables[1], dtype=np.float64).reshape(-1, 3)
+        names = ("m", "k", "n", "count", "a_bits", "b_bits", "out_bits")
+        p = Products(**{name: products[:, [column]] for column, name in enumerate(names)})
+        return cls(
+            members=tuple(index if matmul else index + len(tables[0]) for matmul, index in found),
+            first=(*firsts[0], *firsts[1]),
+            products=p,
+            macs=p.m * p.k * p.n * p.count,
+            lane_operations=vectors[:, [0]],
+            read_bits=vectors[:, [1]],
+            write_bits=vectors[:, [2]],
+        )
+
+
+def _product(op: Operator) -> tuple[int, ...]:
+    return op.m, op.k, op.n, op.count, op.a_bits, op.b_bits, op.out_bits
+
+
+def _vector(op: Operator, bits: dict[str, int]) -> tuple[int, ...]:
+    # a score reads the rows or columns that it needs of a tensor that others made
+    read = op.elements * op.a_bits if op.kind is OperatorKind.SCORE else sum(bits[name] for name in op.inputs)
+    return lane_operations(op), read, bits[op.output]
+
+
+def require_integers(workload: Workload, engine: str) -> None:
+    """Checks that all matrix products multiply integers.
+
+    Args:
+        workload: one image through a model.
+        engine: what multiplies, for the error's text: ``a systolic array``.
+
+    Raises:
+        SpecError: a matrix product has floating-point operands.
+    """
+    for op in workload.operators:
+        if op.kind is OperatorKind.MATMUL and FLOAT_BITS in (op.a_bits, op.b_bits):
+            raise SpecError(
+                op.name,
+                f"multiplies {op.a_bits}- by {op.b_bits}-bit floating-point operands, but {engine} multiplies "
+                "integers of 2 to 16 bits",
+                "quantise the model (weight_bits, activation_bits and edge_bits of 2 to 16)",
+            )
