@@ -1,0 +1,270 @@
+"""Which activations stay on chip between their accesses, for any number of capacities at once.
+
+The choice is the one of COSMA ("tensor replacement", Li, Gupta and Malik 2023) and of mallocMuZero (Wang et al. 2023)
+for operators in a given order: between two accesses an activation is held on chip or not. A read of one that was not
+held comes from DRAM, and one that is not held all the time is written to DRAM once. What is not held streams through
+the operator's own tile buffers and takes no part of the capacity, so that capacity 0 is legal: then everything moves.
+An activation that is held occupies its bytes from one access to the next, both operators included.
+
+A dynamic program over the operators is exact for the sum of the bytes held (offsets come later, in `packing`): few
+activations of a transformer are alive at once, so the states are few. Among the choices with the least traffic it
+finds one with the lowest peak. Traffic is therefore a falling step function of the capacity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cosearch.hardware.memory.liveness import lifetimes
+from cosearch.hardware.memory.patterns import BOTH, CHIP, DRAM, Member, Pattern, Role, pattern
+from cosearch.workload import Workload
+
+__all__ = ["Activation", "Read", "Timeline"]
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+MOST_STATES = 2048
+"""States between two operators; where more activations live at once, those that gain least are never held."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activation:
+    """An activation and its accesses.
+
+    Attributes:
+        name: the tensor's name.
+        bytes: its size.
+        written: position of the operator that writes it; ``None`` where it comes from DRAM.
+        reads: distinct positions of the operators that read it, in order.
+        times: how often the operator at each of ``reads`` reads it.
+    """
+
+    name: str
+    bytes: int
+    written: int | None
+    reads: tuple[int, ...]
+    times: tuple[int, ...]
+
+    @property
+    def compulsory_bytes(self) -> int:
+        """DRAM traffic that no capacity avoids: the first read of an input, the write of an output."""
+        if self.written is None:
+            return self.bytes * self.times[0]
+        return 0 if self.reads else self.bytes
+
+    def dram_bytes(self, on_chip: Sequence[bool]) -> int:
+        """Returns its DRAM traffic, given for each of ``reads`` whether it is served on chip."""
+        reads = sum(times * self.bytes for times, held in zip(self.times, on_chip, strict=True) if not held)
+        return reads + (self.bytes if self.written is not None and not (self.reads and all(on_chip)) else 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Read:
+    """One activation read by one operator.
+
+    Attributes:
+        position: the operator's.
+        activation: index of the activation in `Timeline.activations`.
+        start: position of the access before; ``None`` where this is an input's first.
+    """
+
+    position: int
+    activation: int
+    start: int | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Move:
+    """One operator's pattern priced: traffic and bytes held, each of shape (states after, moves, 1)."""
+
+    pattern: Pattern
+    members: tuple[int, ...]
+    traffic: Floats
+    held: Floats
+
+
+class Timeline:
+    """The activations of a workload in time, ready to be solved for capacities.
+
+    Attributes:
+        activations: in the order of `Workload.tensors`.
+        reads: every read of an activation, in order of operators, then of activations.
+        exact: whether all activations could be considered; `solve` is then exact for the sum of bytes.
+    """
+
+    def __init__(self, workload: Workload) -> None:
+        self.activations = tuple(_activations(workload))
+        self.reads = tuple(_reads(self.activations))
+        self._index = {(read.position, read.activation): index for index, read in enumerate(self.reads)}
+        self._candidates, self.exact = _candidates(self.activations, len(workload.operators))
+        chosen = set(self._candidates)
+        self._fixed = sum(
+            a.compulsory_bytes if i in chosen or not _segments(a) else a.dram_bytes([False] * len(a.reads))
+            for i, a in enumerate(self.activations)
+        )
+        self._moves = self._priced(len(workload.operators))
+
+    def solve(self, capacities: Floats) -> tuple[Floats, Floats, Bools]:
+        """Returns the best residency for each capacity.
+
+        Args:
+            capacities: bytes, of shape (capacities,); infinity is one.
+
+        Returns:
+            DRAM traffic in bytes and peak of the bytes held, of shape (capacities,), and whether each read is served
+            on chip, of shape (reads, capacities). Among the choices with the least traffic, the peak is the lowest.
+        """
+        best = np.zeros((1, capacities.size))
+        peak = np.zeros((1, capacities.size))
+        chosen = []
+        for move in self._moves:
+            best, peak, choice = _advance(move, best, peak, capacities)
+            chosen.append(choice)
+        return self._fixed + best[0], peak[0], self._trace(chosen, capacities.size)
+
+    def _trace(self, chosen: list[NDArray[np.intp]], count: int) -> Bools:
+        """Returns which reads are served on chip, going back from the last state along the ``chosen`` moves."""
+        on_chip = np.zeros((len(self.reads), count), dtype=np.bool_)
+        state, column = np.zeros(count, dtype=np.intp), np.arange(count)
+        for position in range(len(self._moves) - 1, -1, -1):
+            move, choice = self._moves[position], chosen[position][state, column]
+            flat = state * move.pattern.source.shape[1] + choice
+            for place, member in enumerate(move.members):
+                index = self._index.get((position, member))
+                if index is not None:
+                    on_chip[index] = move.pattern.reads[flat, place] == 0
+            state = move.pattern.source[state, choice]
+        return on_chip
+
+    def _priced(self, operators: int) -> list[_Move]:
+        steps = _members(self.activations, self._candidates, operators)
+        together: dict[tuple[Member, ...], list[int]] = {}
+        for position, step in enumerate(steps):
+            together.setdefault(tuple(member for _, member in step), []).append(position)
+        moves: dict[int, _Move] = {}
+        for members, positions in together.items():
+            shared = pattern(members)
+            who = [tuple(index for index, _ in steps[position]) for position in positions]
+            size = np.array([[self.activations[i].bytes for i in row] for row in who], dtype=np.float64)
+            read = np.array([[self._read_bytes(p, i) for i in row] for p, row in zip(positions, who, strict=True)])
+            size, read = size.reshape(len(who), len(members)), read.reshape(len(who), len(members))
+            shape = (len(who), *shared.source.shape, 1)
+            traffic = (read @ shared.reads.T + size @ shared.writes.T).reshape(shape) + shared.missing[:, :, None]
+            held = (size @ shared.held.T).reshape(shape)
+            for row, position in enumerate(positions):
+                moves[position] = _Move(shared, who[row], traffic[row], held[row])
+        return [moves[position] for position in range(operators)]
+
+    def _read_bytes(self, position: int, index: int) -> float:
+        item = self.activations[index]
+        if (position, index) not in self._index or position == item.reads[0] and item.written is None:
+            return 0.0  # not read here, or compulsory and counted elsewhere
+        return float(item.bytes * item.times[item.reads.index(position)])
+
+
+def _advance(move: _Move, best: Floats, peak: Floats, capacities: Floats) -> tuple[Floats, Floats, NDArray[np.intp]]:
+    """Returns traffic and peak of the states after an operator, and the move that leads to each.
+
+    All of shape (states, capacities); a state that cannot be reached has infinite traffic.
+    """
+    source = move.pattern.source
+    traffic = best[source] + move.traffic
+    high = np.maximum(peak[source], move.held)
+    traffic[high > capacities] = np.inf
+    if source.shape[1] == 1:
+        return traffic[:, 0], high[:, 0], np.zeros(traffic.shape[::2], dtype=np.intp)
+    least = traffic.min(axis=1)
+    high[traffic > least[:, None]] = np.inf
+    choice = high.argmin(axis=1)
+    return least, high.min(axis=1), choice
+
+
+def _activations(workload: Workload) -> list[Activation]:
+    return [
+        Activation(
+            name=life.tensor,
+            bytes=life.bytes,
+            written=life.written,
+            reads=(distinct := tuple(sorted(set(life.reads)))),
+            times=tuple(life.reads.count(position) for position in distinct),
+        )
+        for life in lifetimes(workload)
+        if not life.weight
+    ]
+
+
+def _reads(activations: Sequence[Activation]) -> list[Read]:
+    found = []
+    for index, item in enumerate(activations):
+        start = item.written
+        for position in item.reads:
+            found.append(Read(position=position, activation=index, start=start))
+            start = position
+    return sorted(found, key=lambda read: (read.position, read.activation))
+
+
+def _accesses(item: Activation) -> tuple[int, ...]:
+    return item.reads if item.written is None else (item.written, *item.reads)
+
+
+def _segments(item: Activation) -> int:
+    """Returns between how many pairs of accesses the activation can be held."""
+    return max(0, len(_accesses(item)) - 1)
+
+
+def _places(item: Activation, segment: int) -> tuple[int, ...]:
+    """Returns where the activation can be in its ``segment``, counted from 0."""
+    if item.written is None or segment in (0, _segments(item) - 1):
+        return (DRAM, CHIP)
+    return (DRAM, CHIP, BOTH)
+
+
+def _candidates(activations: Sequence[Activation], operators: int) -> tuple[tuple[int, ...], bool]:
+    """Returns the activations that may be held, and whether these are all that could be."""
+    chosen = [index for index, item in enumerate(activations) if _segments(item)]
+    exact = True
+    while True:
+        states = np.ones(operators)
+        for index in chosen:
+            accesses = _accesses(activations[index])
+            for segment, (start, stop) in enumerate(zip(accesses, accesses[1:], strict=False)):
+                states[start:stop] *= len(_places(activations[index], segment))
+        worst = int(np.argmax(states)) if operators else 0
+        if not operators or states[worst] <= MOST_STATES:
+            return tuple(chosen), exact
+        there = [i for i in chosen if _accesses(activations[i])[0] <= worst < _accesses(activations[i])[-1]]
+        chosen.remove(min(there, key=lambda index: _gain(activations[index])))
+        exact = False
+
+
+def _gain(item: Activation) -> float:
+    """Returns accesses saved per operator that it is held over (its bytes cancel)."""
+    accesses = _accesses(item)
+    return len(accesses) / (accesses[-1] - accesses[0] + 1)
+
+
+def _members(
+    activations: Sequence[Activation], candidates: Sequence[int], operators: int
+) -> list[list[tuple[int, Member]]]:
+    """Returns for each operator the candidates alive around it, in order of birth, and what it does with them."""
+    steps: list[list[tuple[int, Member]]] = [[] for _ in range(operators)]
+    for index in sorted(candidates, key=lambda i: (_accesses(activations[i])[0], i)):
+        item = activations[index]
+        accesses, copied = _accesses(item), item.written is None
+        born = Role.FETCH if copied else Role.WRITE
+        steps[accesses[0]].append((index, (born, (), _places(item, 0), copied)))
+        for segment, (start, stop) in enumerate(zip(accesses, accesses[1:], strict=False)):
+            places = _places(item, segment)
+            for position in range(start + 1, stop):
+                steps[position].append((index, (Role.PASS, places, places, copied)))
+            if segment + 1 < _segments(item):
+                member: Member = (Role.READ, places, _places(item, segment + 1), copied)
+            else:
+                member = (Role.LAST_READ, places, (), copied)
+            steps[stop].append((index, member))
+    return steps
