@@ -4,10 +4,10 @@ Given a capacity, `allocate` decides which activations stay on chip for which pa
 least DRAM traffic and, at that traffic, the lowest peak; see `residency` for what is counted. Parameters are not
 candidates: each is used once an image, so that holding it saves nothing while it takes room from activations.
 
-``fast`` is a dynamic program over the operators and a search for offsets; milliseconds. Its residency is optimal for the
-sum of the bytes held, which bounds every allocation from below, so it usually proves itself optimal. ``exact`` is one
-integer program over residency and offsets, the formulation of COSMA (Li, Gupta and Malik 2023) for a given order of
-operators, solved by HiGHS; seconds to minutes.
+``fast`` is a dynamic program over the operators and a search for offsets; milliseconds. Its residency is optimal for
+the sum of the bytes held, which bounds every allocation from below, so it usually proves itself optimal. ``exact`` is
+one integer program over residency and offsets, the formulation of COSMA (Li, Gupta and Malik 2023) for a given order
+of operators, solved by HiGHS; seconds to minutes.
 """
 
 from __future__ import annotations

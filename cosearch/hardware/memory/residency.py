@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,7 +163,7 @@ class Timeline:
 
     def _read_bytes(self, position: int, index: int) -> float:
         item = self.activations[index]
-        if (position, index) not in self._index or position == item.reads[0] and item.written is None:
+        if (position, index) not in self._index or (item.written is None and position == item.reads[0]):
             return 0.0  # not read here, or compulsory and counted elsewhere
         return float(item.bytes * item.times[item.reads.index(position)])
 
@@ -232,7 +233,7 @@ def _candidates(activations: Sequence[Activation], operators: int) -> tuple[tupl
         states = np.ones(operators)
         for index in chosen:
             accesses = _accesses(activations[index])
-            for segment, (start, stop) in enumerate(zip(accesses, accesses[1:], strict=False)):
+            for segment, (start, stop) in enumerate(pairwise(accesses)):
                 states[start:stop] *= len(_places(activations[index], segment))
         worst = int(np.argmax(states)) if operators else 0
         if not operators or states[worst] <= MOST_STATES:
@@ -258,7 +259,7 @@ def _members(
         accesses, copied = _accesses(item), item.written is None
         born = Role.FETCH if copied else Role.WRITE
         steps[accesses[0]].append((index, (born, (), _places(item, 0), copied)))
-        for segment, (start, stop) in enumerate(zip(accesses, accesses[1:], strict=False)):
+        for segment, (start, stop) in enumerate(pairwise(accesses)):
             places = _places(item, segment)
             for position in range(start + 1, stop):
                 steps[position].append((index, (Role.PASS, places, places, copied)))

@@ -116,12 +116,9 @@ class Residents:
         """Returns what stays on chip at each of ``capacities``; see `resident_traffic`."""
         wanted = np.asarray(capacities, dtype=np.float64).reshape(-1)
         distinct, inverse = np.unique(wanted, return_inverse=True)
-        if distinct.size and not distinct[0] >= 0 or np.isnan(distinct).any():
-            raise SpecError(
-                "capacity_bytes",
-                f"is {distinct[np.argmin(distinct)]}, but no memory is smaller than 0",
-                "give 0 or more",
-            )
+        for capacity in distinct:
+            if not capacity >= 0:
+                raise SpecError("capacities", f"hold {capacity}, but no memory is smaller than 0", "give 0 or more")
         distinct = np.floor(distinct)
         self._solve(np.array([c for c in distinct if self._position(float(c)) is None]))
         plans = [self.plan(float(capacity)) for capacity in distinct]
@@ -132,7 +129,7 @@ class Residents:
         rows = np.concatenate((rows, np.ones_like(rows[:1]), np.zeros_like(rows[:1])))[:, inverse]
         return ResidentTraffic(
             reads_avoided=rows[self._operand_rows],
-            writes_avoided=rows[self._output_rows].all(axis=1),
+            writes_avoided=np.all(rows[self._output_rows], axis=1),
             dram_bytes=np.array([plan.dram_bytes for plan in plans], dtype=np.float64)[inverse],
             peak_bytes=np.array([plan.peak_bytes for plan in plans], dtype=np.float64)[inverse],
         )
