@@ -125,7 +125,23 @@ def allocate(
         return _described(
             known.timeline, capacity_bytes, plan.on_chip, plan.blocks, plan.offsets, "fast", bound, peak_bound
         )
+    if method == "exact":
+        return _exactly(workload, capacity_bytes, time_limit_s)
     raise SpecError("method", f"is {method!r}, but there are 'fast' and 'exact'", "give one of these")
+
+
+def _exactly(workload: Workload, capacity: float, time_limit_s: float) -> Allocation:
+    """Returns the better of what the integer programs and the fast method found, with the programs' bounds."""
+    from cosearch.hardware.memory.exact import solve_exactly  # scipy.optimize takes its time to import
+
+    known = residents(workload)
+    plan, found = known.plan(capacity), solve_exactly(known.timeline, capacity, time_limit_s)
+    bounds = (found.bound_bytes, found.peak_bound_bytes)
+    fast = _described(known.timeline, capacity, plan.on_chip, plan.blocks, plan.offsets, "exact", *bounds)
+    if found.on_chip is None:
+        return fast
+    exact = _described(known.timeline, capacity, found.on_chip, found.blocks, found.offsets, "exact", *bounds)
+    return min(exact, fast, key=lambda item: (item.dram_bytes, item.peak_bytes))
 
 
 def _described(
