@@ -17,7 +17,7 @@ Sources:
 - *OCP 8-bit floating point specification*, revision 1.0, 2023: E4M3 without infinities, E5M2 with them.
 - *OCP MX*: Microscaling Formats specification v1.0, 2023: blocks of 32 elements share a power of two, E8M0.
 - *TWN*: Li & Liu 2016, ternary weight networks; *BitNet b1.58*: Ma et al. 2024. The values -1, 0 and 1 times a scale.
-- *INQ*: Zhou et al. 2017, and *DeepShift*: Elhoushi et al. 2021. Zero or a signed power of two; multiplying is shifting.
+- *INQ*: Zhou et al. 2017; *DeepShift*: Elhoushi et al. 2021. Zero or a signed power of two; multiplying is shifting.
 """
 
 from __future__ import annotations
