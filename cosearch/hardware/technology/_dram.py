@@ -32,7 +32,7 @@ class Dram:
     source: str
 
 
-_HWCOMPONENTS = "hwcomponents-cacti's DRAM table"
+_HWCOMPONENTS = "hwcomponents-cacti's DRAM table (secondary source)"
 
 
 def _kind(name: str, pj_per_bit: float, low: float, high: float, source: str) -> tuple[str, Dram]:
@@ -48,28 +48,27 @@ DRAMS: Mapping[str, Dram] = MappingProxyType(
                 1300 / 64,
                 70.0,
                 "Horowitz 2014 (1.3 to 2.6 nJ for 64 bits) and Jouppi 2021, table 2 (DDR3/4, 1300 pJ for 64 bits); "
-                f"70 pJ: Malladi et al. 2012 (ISCA), at a server's load, as {_HWCOMPONENTS} has it (secondary source)",
+                f"70 pJ a bit: {_HWCOMPONENTS}",
             ),
             _kind("ddr4", 1300 / 64, 1300 / 64, 1300 / 64, "Jouppi 2021, table 2: DDR3/4, 1300 pJ for 64 bits"),
-            _kind(
-                "lpddr", 40.0, 40.0, 40.0, f"Malladi et al. 2012 (ISCA) as {_HWCOMPONENTS} has it (secondary source)"
-            ),
+            _kind("lpddr", 40.0, 40.0, 40.0, f"Malladi et al. 2012 (ISCA) by {_HWCOMPONENTS}"),
             _kind(
                 "lpddr4",
                 8.0,
                 8.0,
                 14.0,
-                f"8 pJ: {_HWCOMPONENTS}, which calls it public data (secondary source); 13 to 14 pJ: Kim 2020 "
-                "(Stanford thesis, simulated, by a survey; secondary source)",
+                f"8 pJ a bit: {_HWCOMPONENTS}, which calls it public data; 13 to 14: a thesis' simulation "
+                "(purl.stanford.edu/yp843xn4828) by github.com/Dongyunkam/DRAM_info (secondary source)",
             ),
-            _kind("gddr5", 14.0, 14.0, 14.0, "O'Connor et al. 2017 (MICRO), figure 1 (secondary source)"),
+            _kind("gddr5", 14.0, 14.0, 14.0, f"O'Connor et al. 2017 (MICRO), figure 1, by {_HWCOMPONENTS}"),
             _kind("gddr6", 350 / 64, 350 / 64, 480 / 64, "Jouppi 2021, table 2: 350 to 480 pJ for 64 bits"),
             _kind(
                 "hbm2",
                 250 / 64,
                 250 / 64,
                 450 / 64,
-                "Jouppi 2021, table 2: 250 to 450 pJ for 64 bits; O'Connor et al. 2017 (MICRO): 3.97 pJ a bit",
+                "Jouppi 2021, table 2: 250 to 450 pJ for 64 bits; O'Connor et al. 2017 (MICRO): 3.97 pJ a bit "
+                "(secondary source)",
             ),
         ]
     )
