@@ -60,16 +60,19 @@ def _registers_um2(t: Technology, pe: ProcessingElement, sum_bits: int) -> float
 
 
 def _exact(t: Technology, a: NumberFormat, b: NumberFormat, carry: int) -> Dynamic:
-    """The product of the significands, shifted by the sum of the exponents, added to a sum wide enough for any."""
+    """The product of the significands, shifted by the sum of the exponents, added to a sum wide enough for any.
+
+    Without the carries that is 2**ea + ma + 2**eb + mb - 1 bits (Uguen & de Dinechin 2017, by Aggarwal et al. 2024).
+    """
     product, reach = a.significand_bits + b.significand_bits, _reach(a) + _reach(b)
     width = product + reach
     pj = (
         t.multiplier_pj(a.significand_bits, b.significand_bits)
         + t.adder_pj(max(a.exponent_bits, b.exponent_bits))
         + t.shifter_pj(width, math.ceil(math.log2(reach + 1)))
-        + t.adder_pj(width + carry)
+        + t.adder_pj(width + carry + 1)  # and the sign
     )
-    return _one(a, b, pj, width + carry)
+    return _one(a, b, pj, width + carry + 1)
 
 
 def _reach(x: NumberFormat) -> int:
@@ -85,8 +88,8 @@ def _exact_um2(t: Technology, pe: ProcessingElement, carry: int) -> float:
         t.multiplier_um2(mantissa + 1, mantissa + 1)
         + t.adder_um2(exponent)
         + t.shifter_um2(width, math.ceil(math.log2(reach + 1)))
-        + t.adder_um2(width + carry)
-        + _registers_um2(t, pe, width + carry)
+        + t.adder_um2(width + carry + 1)
+        + _registers_um2(t, pe, width + carry + 1)
     )
 
 
