@@ -29,8 +29,8 @@ __all__ = ["Activation", "Read", "Timeline"]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-MOST_STATES = 2048
-"""States between two operators; where more activations live at once, those that gain least are never held."""
+MOST_MOVES = 4096
+"""Moves over one operator; where more activations live at once, those that gain least are never held."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,15 +230,19 @@ def _candidates(activations: Sequence[Activation], operators: int) -> tuple[tupl
     chosen = [index for index, item in enumerate(activations) if _segments(item)]
     exact = True
     while True:
-        states = np.ones(operators)
+        moves = np.ones(operators)
         for index in chosen:
-            accesses = _accesses(activations[index])
+            item = activations[index]
+            accesses = _accesses(item)
+            moves[accesses[0]] *= 2
             for segment, (start, stop) in enumerate(pairwise(accesses)):
-                states[start:stop] *= len(_places(activations[index], segment))
-        worst = int(np.argmax(states)) if operators else 0
-        if not operators or states[worst] <= MOST_STATES:
+                places = len(_places(item, segment))
+                moves[start + 1 : stop] *= places
+                moves[stop] *= places if stop == accesses[-1] else 2 * places
+        worst = int(np.argmax(moves)) if operators else 0
+        if not operators or moves[worst] <= MOST_MOVES:
             return tuple(chosen), exact
-        there = [i for i in chosen if _accesses(activations[i])[0] <= worst < _accesses(activations[i])[-1]]
+        there = [i for i in chosen if _accesses(activations[i])[0] <= worst <= _accesses(activations[i])[-1]]
         chosen.remove(min(there, key=lambda index: _gain(activations[index])))
         exact = False
 
