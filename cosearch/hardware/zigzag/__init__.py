@@ -12,9 +12,11 @@ for all orders at once. The tool's roundings are kept: the numbers are meant to 
 
 from __future__ import annotations
 
+from cosearch.hardware.zigzag.allocation import NoOrderFitsError
 from cosearch.hardware.zigzag.architecture import Axis, Memory, Port, ZigZagArchitecture
 from cosearch.hardware.zigzag.catalogue import ARCHITECTURES
 from cosearch.hardware.zigzag.cost import Goal, ZigZagCost, predict_rows, zigzag_cost
+from cosearch.hardware.zigzag.files import architecture_yaml, mapping_yaml, read_architecture
 from cosearch.hardware.zigzag.mapping import Product
 
 __all__ = [
@@ -22,10 +24,14 @@ __all__ = [
     "Axis",
     "Goal",
     "Memory",
+    "NoOrderFitsError",
     "Port",
     "Product",
     "ZigZagArchitecture",
     "ZigZagCost",
+    "architecture_yaml",
+    "mapping_yaml",
     "predict_rows",
+    "read_architecture",
     "zigzag_cost",
 ]

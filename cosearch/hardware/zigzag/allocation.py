@@ -18,11 +18,15 @@ from cosearch.hardware.zigzag.architecture import OPERANDS, RELEVANT, Loop, Memo
 from cosearch.hardware.zigzag.mapping import Product, unroll
 from cosearch.hardware.zigzag.orders import Orders, orders
 
-__all__ = ["Allocation", "allocate"]
+__all__ = ["Allocation", "NoOrderFitsError", "allocate"]
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+
+class NoOrderFitsError(SpecError):
+    """The memories are too small for the product, in whatever order its loops run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -91,7 +95,7 @@ def allocate(product: Product, architecture: ZigZagArchitecture, limit: int) -> 
     """Returns where every loop of every order lies.
 
     Raises:
-        SpecError: no order fits into the memories.
+        NoOrderFitsError: no order fits into the memories.
     """
     unrolling, iterations = unroll(product, architecture, whole=False)
     table = orders(iterations, limit)
@@ -112,7 +116,7 @@ def allocate(product: Product, architecture: ZigZagArchitecture, limit: int) -> 
         tops = [architecture.levels(operand)[-1] is memory for operand in memory.holds]
         fits &= _fill(memory, product, table, [progress[operand] for operand in memory.holds], tops)
     if not fits.any():
-        raise SpecError(
+        raise NoOrderFitsError(
             "memories",
             f"of {architecture.name} are too small for a {product.m} x {product.k} by {product.k} x {product.n} "
             "product in any loop order",

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cosearch.errors import SpecError
-from cosearch.hardware.zigzag.allocation import allocate
+from cosearch.hardware.zigzag.allocation import NoOrderFitsError, allocate
 from cosearch.hardware.zigzag.architecture import OPERANDS, Operand, ZigZagArchitecture
 from cosearch.hardware.zigzag.catalogue import ARCHITECTURES
 from cosearch.hardware.zigzag.latency import cycles
@@ -70,7 +70,8 @@ def zigzag_cost(
         limit: most factors to put in order (the tool's ``lpf_limit``).
 
     Raises:
-        SpecError: no loop order fits into the memories, or ``limit`` is out of range.
+        NoOrderFitsError: the memories are too small.
+        SpecError: ``limit`` is out of range.
     """
     allocation = allocate(product, architecture, limit)
     mean, _ = unroll(product, architecture, whole=False)
@@ -110,7 +111,9 @@ def predict_rows(
         rows: with the columns ``M``, ``K``, ``N``, ``w_bits``, ``a_bits``, ``psum_bits`` and ``opt``; ``lpf_limit`` and
             ``arch`` where they are there.
         architecture: what all rows ran on; by default each row's ``arch`` from `ARCHITECTURES` (``ws16_dbuf`` where
-            the table has no such column). A row whose ``arch`` is not known gets no figures: an empty dict.
+            the table has no such column).
+
+    A row whose ``arch`` is not known, or for which no loop order fits, gets no figures: an empty dict.
 
     Raises:
         SpecError: a column is missing, or holds what is no count or no goal; names row and column.
@@ -118,7 +121,10 @@ def predict_rows(
     found = []
     for position, row in enumerate(rows):
         chosen = architecture or ARCHITECTURES.get(row.get("arch") or "ws16_dbuf")
-        found.append({} if chosen is None else _predict(row, f"rows[{position}]", chosen))
+        try:
+            found.append({} if chosen is None else _predict(row, f"rows[{position}]", chosen))
+        except NoOrderFitsError:  # the tool has no figures for it either
+            found.append({})
     return found
 
 

@@ -66,7 +66,8 @@ def _distinct(counts: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
 @lru_cache(maxsize=64)
 def _permutations(counts: tuple[int, ...]) -> Ints:
     """Returns the distinct orders of a multiset. Shape (orders, factors)."""
-    table = np.array(list(_distinct(counts)), dtype=np.int64).reshape(-1, sum(counts))
+    found = list(_distinct(counts))
+    table = np.array(found, dtype=np.int64).reshape(len(found), sum(counts))
     table.setflags(write=False)
     return table
 
