@@ -1,0 +1,169 @@
+"""The distinct attentions of a workload, as columns of numbers for templates that work on an attention as a whole.
+
+Shapes as in `cosearch.hardware.groups`: a field has shape (attentions, 1), accelerators are the second axis.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cosearch.workload import Operator, OperatorKind, Workload
+
+__all__ = ["Attentions", "Role", "find_attentions"]
+
+Floats = NDArray[np.float64]
+Role = str
+"""What an operator does in an attention: ``maker``, the linear layer that makes queries, keys and values; ``scores``,
+``bias``, ``softmax``, ``context``; or ``reader``, which scores tokens by a row of the attention map."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    queries: int
+    keys: int
+    depth: int
+    value_depth: int
+    heads: int
+    query_bits: int
+    key_bits: int
+    score_bits: int
+    soft_bits: int
+    value_bits: int
+    out_bits: int
+    biased: bool
+    row_values: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Attentions:
+    """The distinct attentions of a workload; fields but the last two have shape (attentions, 1).
+
+    Attributes:
+        queries: tokens that ask.
+        keys: tokens that are asked.
+        depth: width of a query and a key.
+        value_depth: width of a value.
+        heads: how often it runs.
+        query_bits: width of queries.
+        key_bits: width of keys.
+        score_bits: width at which a score is stored.
+        soft_bits: width of a normalised score.
+        value_bits: width of values.
+        out_bits: width of outputs.
+        biased: 1 where a bias is added to the scores (sizes of merged tokens), else 0.
+        row_values: values of the attention map that score tokens later, all heads; 0 where no operator reads it.
+        marks: for each operator of the workload, its role and its attention, or None; for `Groups.of`.
+        shapes: the attentions in the order of the columns, as in ``marks``.
+    """
+
+    queries: Floats
+    keys: Floats
+    depth: Floats
+    value_depth: Floats
+    heads: Floats
+    query_bits: Floats
+    key_bits: Floats
+    score_bits: Floats
+    soft_bits: Floats
+    value_bits: Floats
+    out_bits: Floats
+    biased: Floats
+    row_values: Floats
+    marks: tuple[tuple[Role, _Shape] | None, ...]
+    shapes: tuple[_Shape, ...]
+
+    def rows(self, first: tuple[int, ...], role: Role) -> NDArray[np.intp]:
+        """Returns the row of a ledger in which each attention has its operator of ``role``, -1 where it has none.
+
+        Args:
+            first: for each row, the position of its first operator, as `Groups.first`.
+            role: what the operator does.
+        """
+        found = {self.marks[position]: row for row, position in enumerate(first)}
+        return np.array([found.get((role, shape), -1) for shape in self.shapes], dtype=np.intp)
+
+
+@dataclass(slots=True)
+class _Found:
+    scores: int
+    softmax: int
+    context: int
+    maker: int | None = None
+    bias: int | None = None
+    readers: list[int] = field(default_factory=list)
+
+
+def find_attentions(workload: Workload) -> Attentions:
+    """Returns the attentions of ``workload``: products whose output, with or without a bias, goes through a softmax
+    into another product.
+    """
+    operators = workload.operators
+    marks: list[tuple[Role, _Shape] | None] = [None] * len(operators)
+    shapes: dict[_Shape, None] = {}
+    for found in _chains(operators):
+        shape = _shape(operators, found)
+        shapes[shape] = None
+        marks[found.scores] = ("scores", shape)
+        marks[found.softmax] = ("softmax", shape)
+        marks[found.context] = ("context", shape)
+        for role, at in (("maker", found.maker), ("bias", found.bias)):
+            if at is not None:
+                marks[at] = (role, shape)
+        for position in found.readers:
+            marks[position] = ("reader", shape)
+    columns = {
+        item.name: np.array([float(getattr(s, item.name)) for s in shapes]).reshape(-1, 1) for item in fields(_Shape)
+    }
+    return Attentions(**columns, marks=tuple(marks), shapes=tuple(shapes))
+
+
+def _chains(operators: tuple[Operator, ...]) -> list[_Found]:
+    made = {op.output: position for position, op in enumerate(operators)}
+    readers: dict[str, list[int]] = {}
+    for position, op in enumerate(operators):
+        for name in op.inputs:
+            readers.setdefault(name, []).append(position)
+    found = []
+    for position, op in enumerate(operators):
+        if op.kind is not OperatorKind.SOFTMAX:
+            continue
+        source, bias = made.get(op.inputs[0]), None
+        if source is not None and operators[source].kind is OperatorKind.ADD:
+            bias, source = source, made.get(operators[source].inputs[0])
+        after = readers.get(op.output, [])
+        products = [i for i in after if operators[i].kind is OperatorKind.MATMUL]
+        if source is None or operators[source].kind is not OperatorKind.MATMUL or not products:
+            continue
+        scoring = [i for i in after if operators[i].kind is OperatorKind.SCORE]
+        maker = made.get(operators[source].inputs[0])
+        if maker is not None and not _makes_both(operators[maker], operators[source]):
+            maker = None
+        found.append(_Found(source, position, products[0], maker, bias, scoring))
+    return found
+
+
+def _makes_both(op: Operator, scores: Operator) -> bool:
+    """Returns whether a linear layer makes the queries and the keys of ``scores``."""
+    return op.weights and op.elements >= scores.count * scores.k * (scores.m + scores.n)
+
+
+def _shape(operators: tuple[Operator, ...], found: _Found) -> _Shape:
+    scores, softmax, context = (operators[i] for i in (found.scores, found.softmax, found.context))
+    return _Shape(
+        queries=scores.m,
+        keys=scores.n,
+        depth=scores.k,
+        value_depth=context.n,
+        heads=scores.count,
+        query_bits=scores.a_bits,
+        key_bits=scores.b_bits,
+        score_bits=softmax.a_bits,
+        soft_bits=context.a_bits,
+        value_bits=context.b_bits,
+        out_bits=context.out_bits,
+        biased=found.bias is not None,
+        row_values=sum(operators[i].elements for i in found.readers),
+    )
