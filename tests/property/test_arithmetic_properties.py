@@ -62,6 +62,23 @@ def test_fewer_bits_never_cost_more(kind: str, table: str) -> None:
             assert all(x <= y * (1 + 1e-12) for x, y in zip(costs[b, a], costs[b, a + 1], strict=True)), (b, a)
 
 
+@pytest.mark.parametrize("table", TECHNOLOGIES)
+@pytest.mark.parametrize(
+    ("kind", "weights"), [("ternary", ("ternary",)), ("shift", tuple(f"pow2_{bits}" for bits in range(2, 6)))]
+)
+def test_fewer_bits_never_cost_more_without_a_multiplier(kind: str, weights: tuple[str, ...], table: str) -> None:
+    tech = technology(table)
+    for bits in PE_WIDTHS[kind]:  # type: ignore[index]
+        pe = ProcessingElement(kind=kind, bits=bits)  # type: ignore[arg-type]
+        costs = [
+            [dynamic(mac_cost(tech, pe, number_format(f"int{a}"), number_format(b))) for a in range(2, 17)]
+            for b in weights
+        ]
+        for row in (*costs, *zip(*costs, strict=True)):
+            for less, more in itertools.pairwise(row):
+                assert all(x <= y * (1 + 1e-12) for x, y in zip(less, more, strict=True))
+
+
 def no_wider(x: NumberFormat, y: NumberFormat) -> bool:
     """Whether ``x`` is of the same kind as ``y`` and has none of its fields wider."""
     return (

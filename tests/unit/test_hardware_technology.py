@@ -11,17 +11,18 @@ import pytest
 
 from cosearch.errors import NotFoundError, SpecError
 from cosearch.hardware.technology import (
+    CACTI,
     DRAMS,
     NODES,
     NOMINAL_VOLTS,
     TECHNOLOGIES,
     Technology,
+    area_factor,
     dram,
+    energy_factor,
     scale,
     technology,
 )
-from cosearch.hardware.technology._scaling import area_factor, energy_factor
-from cosearch.hardware.technology._sram import CACTI
 
 PUBLISHED = Path(__file__).parent.parent / "published"
 HOROWITZ = technology("horowitz_45nm")
@@ -181,6 +182,18 @@ def test_dram_kinds() -> None:
     assert dram("lpddr4").pj_per_bit < dram("ddr4").pj_per_bit == HOROWITZ.dram_pj_per_bit
     with pytest.raises(NotFoundError, match=r"DRAM 'lpdr4' is unknown; did you mean 'lpddr4'"):
         dram("lpdr4")
+
+
+def test_another_dram_is_named_in_the_table() -> None:
+    tech = technology("jouppi_7nm+hbm2")
+    assert tech.name == "jouppi_7nm+hbm2"
+    assert tech.dram_pj_per_bit == dram("hbm2").pj_per_bit
+    assert "hbm2, 3.91 pJ/bit" in tech.sources["DRAM"]
+    assert tech.sram == technology("jouppi_7nm").sram
+    with pytest.raises(NotFoundError, match="DRAM 'hbm' is unknown; did you mean 'hbm2'"):
+        technology("jouppi_7nm+hbm")
+    with pytest.raises(NotFoundError, match=r"technology 'joupi_7nm\+hbm2' is unknown; did you mean 'jouppi_7nm'"):
+        technology("joupi_7nm+hbm2")
 
 
 def test_published_tables_disagree() -> None:

@@ -2,7 +2,8 @@
 
 Published constants disagree (an 8-bit multiply-accumulate takes 0.3 pJ in Horowitz's table and 1.15 pJ in Aladdin's,
 both at 45 nm), so the table is a named choice: `TECHNOLOGIES` lists the names, `technology` gives the table, `scale`
-takes one to another node. `bench/hardware/technology.md` shows by how much they disagree.
+takes one to another node, `with_dram` puts another DRAM behind it. By how much they disagree:
+`bench/hardware/technology.md`.
 
 | tables | arithmetic | SRAM energy |
 |---|---|---|
@@ -29,11 +30,13 @@ from types import MappingProxyType
 
 from cosearch.errors import NotFoundError, did_you_mean
 from cosearch.hardware.technology._dram import DRAMS, Dram, dram
-from cosearch.hardware.technology._scaling import NODES, NOMINAL_VOLTS
+from cosearch.hardware.technology._scaling import NODES, NOMINAL_VOLTS, area_factor, energy_factor
+from cosearch.hardware.technology._sram import CACTI
 from cosearch.hardware.technology._table import FloatUnits, Sram, Technology
-from cosearch.hardware.technology._tables import all_tables, scale
+from cosearch.hardware.technology._tables import all_tables, scale, with_dram
 
 __all__ = [
+    "CACTI",
     "DRAMS",
     "NODES",
     "NOMINAL_VOLTS",
@@ -42,9 +45,12 @@ __all__ = [
     "FloatUnits",
     "Sram",
     "Technology",
+    "area_factor",
     "dram",
+    "energy_factor",
     "scale",
     "technology",
+    "with_dram",
 ]
 
 TECHNOLOGIES: Mapping[str, Technology] = MappingProxyType(
@@ -54,12 +60,16 @@ TECHNOLOGIES: Mapping[str, Technology] = MappingProxyType(
 
 
 def technology(name: str) -> Technology:
-    """Returns the technology called ``name``.
+    """Returns the technology called ``name``; with a plus sign and a kind of DRAM behind it, with that DRAM.
+
+        >>> technology("jouppi_7nm+hbm2").dram_pj_per_bit
+        3.90625
 
     Raises:
-        NotFoundError: there is none.
+        NotFoundError: there is no such table, or no such DRAM.
     """
-    found = TECHNOLOGIES.get(name)
+    table, plus, kind = name.partition("+")
+    found = TECHNOLOGIES.get(table)
     if found is None:
-        raise NotFoundError(f"technology {name!r} is unknown; {did_you_mean(name, TECHNOLOGIES)}")
-    return found
+        raise NotFoundError(f"technology {name!r} is unknown; {did_you_mean(table, TECHNOLOGIES)}")
+    return with_dram(found, kind) if plus else found

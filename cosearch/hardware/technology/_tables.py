@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from cosearch.hardware.technology import _sram as sram
-from cosearch.hardware.technology._dram import DRAMS
+from cosearch.hardware.technology._dram import DRAMS, dram
 from cosearch.hardware.technology._scaling import NODES, NOMINAL_VOLTS, area_factor, energy_factor
 from cosearch.hardware.technology._table import FloatUnits, Technology
 
-__all__ = ["all_tables", "scale"]
+__all__ = ["all_tables", "scale", "with_dram"]
 
 # what "checked" means below: the papers were not at hand; the figures were held against other people's transcriptions
 _CHECKED = "checked in secondary sources"
@@ -270,6 +270,21 @@ def _jouppi_7() -> Technology:
             ),
             "DRAM": "Jouppi 2021, table 2: DDR3/4, 1300 pJ for 64 bits",
         },
+    )
+
+
+def with_dram(technology: Technology, kind: str) -> Technology:
+    """Returns ``technology`` with another kind of DRAM, called ``table+kind``.
+
+    Raises:
+        NotFoundError: there is no such DRAM.
+    """
+    found = dram(kind)
+    return replace(
+        technology,
+        name=f"{technology.name}+{found.name}",
+        dram_pj_per_bit=found.pj_per_bit,
+        sources={**technology.sources, "DRAM": f"{found.name}, {found.pj_per_bit:.3g} pJ/bit: {found.source}"},
     )
 
 
