@@ -89,8 +89,8 @@ class NumberFormat:
     def max_value(self) -> float:
         """The largest value, before any scale (of a block, of a tensor).
 
-        A power of two is at most 1: its exponents count down from 2**0, as in INQ and DeepShift. MXINT8 elements
-        carry an implied scale of 2**-6.
+        A power of two is at most 1: its exponents count down from the tensor's largest power, which is its scale.
+        MXINT8 elements carry an implied scale of 2**-6.
         """
         if self.is_float:
             bias, top = (1 << self.exponent_bits - 1) - 1, (1 << self.exponent_bits) - 1

@@ -387,8 +387,8 @@ def main() -> None:
         (
             "Against synthesis",
             "github.com/hsharma35/bitfusion, results/systolic_array_synth.csv. The last row over the third fixes the "
-            "fused unit's constants. Their accumulators grow with the operands, ours have 32 bits. Their energies count "
-            "their registers, so Aladdin's registers on top of Horowitz's arithmetic are dear beside them.",
+            "fused unit's constants. Their accumulators grow with the operands, ours have 32 bits. Their energies "
+            "count their registers, so Aladdin's registers on top of Horowitz's arithmetic are dear beside them.",
             synthesis(),
         ),
     )

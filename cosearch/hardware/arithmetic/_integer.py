@@ -28,8 +28,8 @@ __all__ = [
 ]
 
 _LANES: Mapping[PeKind, int] = MappingProxyType({"stripes": 16, "loom": 16, "bismo": 64})
-"""Lanes that share an adder tree and an accumulator: 16 in Stripes' and Loom's inner-product units; BISMO's dot
-products are 64 bits wide and more (the smallest; the choice is an assumption)."""
+"""Lanes that share an adder tree and an accumulator: 16 in Stripes' and Loom's inner-product units, 64 in the narrowest
+of BISMO's dot products (assumptions: not checked in the papers)."""
 
 _FUSION_PJ, _FUSION_UM2 = 279960 / 148845, 1733.129989 / 687.6072
 """A Bit Fusion unit of 8 down to 2 bits against a fixed 8-bit unit: rows N = M = 1 of the authors' own synthesis
