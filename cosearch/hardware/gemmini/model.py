@@ -12,6 +12,8 @@ What is assumed, beside `tiling` and `timing`:
 - Weight stationary: a block of the left operand is read for each block of outputs, a block of weights once for each
   tile of pixels, and sums are read and written for each block of K. Output stationary: both operands are read for
   each block of outputs, sums are written once.
+- Gemmini's software fills its memories greedily: a larger one may end in tiles that take some percent longer, or that
+  fetch more where there is no L2.
 - Vector operators read from and write to DRAM through the scratchpad; the longer of that and of their computation
   counts.
 - Idle PEs are clock-gated, multipliers spend energy by the widths of their operands, and a lane operation costs a
