@@ -114,16 +114,17 @@ def cycles(att: Attentions, arrays: Columns, mode: str) -> Cycles:
     """Returns the cycles of ``att`` on ``arrays``; the forms are in the module's text."""
     across = att.heads * np.ceil(att.queries / arrays.cols)
     tiles = across * np.ceil(att.keys / arrays.rows)
-    turns = np.ceil(np.minimum(att.queries, arrays.cols) / arrays.lanes)
+    turns = att.heads * _turns(att.queries, arrays)
     slices = np.ceil(LANE_BITS / arrays.pe_bits)
     multiply = slices * slices
     scores = tiles * att.depth * _passes(att.query_bits, att.key_bits, arrays)
     context = tiles * att.value_depth * _passes(att.soft_bits, att.value_bits, arrays)
     fill = arrays.rows + arrays.cols - 2.0
     none = np.zeros_like(scores)
-    steps, last, depth = tiles * turns, across * turns * att.value_depth, att.value_depth
+    depth = att.value_depth
+    steps, last = np.ceil(att.keys / arrays.rows) * turns, turns * depth
     if mode in ("flat", "cascade"):
-        line = across * turns * att.keys * (SOFTMAX_CYCLES + 2.0 * att.biased)
+        line = turns * att.keys * (SOFTMAX_CYCLES + 2.0 * att.biased)
         if mode == "cascade":
             line = line + steps * (5.0 + 2.0 * depth) + last
         beyond = np.maximum(line - scores - context, 0.0)
@@ -141,6 +142,12 @@ def cycles(att: Attentions, arrays: Columns, mode: str) -> Cycles:
     softmax = tiles + exponential
     beyond = whole - scores - bias - softmax - context
     return Cycles(scores=scores + fill, bias=bias, softmax=softmax, context=context, beyond=beyond)
+
+
+def _turns(queries: Floats, arrays: Columns) -> Floats:
+    """Returns how often the lanes take up queries, one each, tile by tile."""
+    full = np.floor(queries / arrays.cols)
+    return full * np.ceil(arrays.cols / arrays.lanes) + np.ceil((queries - full * arrays.cols) / arrays.lanes)
 
 
 def _passes(a_bits: Floats, b_bits: Floats, arrays: Columns) -> Floats:
