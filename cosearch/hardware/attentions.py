@@ -75,15 +75,21 @@ class Attentions:
     marks: tuple[tuple[Role, _Shape] | None, ...]
     shapes: tuple[_Shape, ...]
 
-    def rows(self, first: tuple[int, ...], role: Role) -> NDArray[np.intp]:
-        """Returns the row of a ledger in which each attention has its operator of ``role``, -1 where it has none.
+    def rows(self, first: tuple[int, ...], role: Role) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Returns the rows of a ledger that hold operators of ``role``, and before them the attention of each row.
+
+        An attention may have none (no bias), and several linear layers that differ in their weights may make the
+        queries and keys of one.
 
         Args:
             first: for each row, the position of its first operator, as `Groups.first`.
             role: what the operator does.
         """
-        found = {self.marks[position]: row for row, position in enumerate(first)}
-        return np.array([found.get((role, shape), -1) for shape in self.shapes], dtype=np.intp)
+        column = {shape: index for index, shape in enumerate(self.shapes)}
+        found = [(mark, row) for row, position in enumerate(first) if (mark := self.marks[position]) is not None]
+        pairs = [(column[shape], row) for (does, shape), row in found if does == role]
+        which, rows = np.array(pairs, dtype=np.intp).reshape(-1, 2).T
+        return which, rows
 
 
 @dataclass(slots=True)

@@ -128,7 +128,7 @@ def test_a_mask_by_hand() -> None:
     mask = {"attention_density": 0.1, "dense_share": 0.5}
     costs = ledger(load, ViTCoD(**mask, **FAST, allocation="even"), ViTCoD(**mask, **FAST))
     columns, rest = math.ceil(0.05 * 197), math.ceil(0.05 * 197 * 197)
-    # 10 columns of 7 rounds for half of the lines, or 6 rounds for 33 of them, against 5823 scores in rounds of the rest
+    # 10 columns of 7 rounds for half of the lines, or 6 rounds for 33 of them, and 5823 scores for the rest
     cycles = costs.compute_cycles[row(load, costs, "block0.scores")]
     assert cycles[0] == 8 * max(3 * columns * 7, -(-3 * rest // 32))
     assert cycles[1] == 8 * max(3 * columns * 6, -(-3 * rest // 31)) < cycles[0]
@@ -167,6 +167,18 @@ def test_the_encoder_compresses_queries_and_keys_over_heads() -> None:
     for position in (qkv, scores):
         assert costs.compute_cycles[position, 1] - costs.compute_cycles[position, 0] == codes
         assert costs.mac_j[position, 1] > costs.mac_j[position, 0]
+
+
+def test_layers_with_other_weights_pay_for_the_encoder_too() -> None:
+    block = BlockSpec(heads=3, mlp_hidden=64, weight_bits=8, activation_bits=8)
+    blocks = (block, dataclasses.replace(block, weight_bits=4))
+    task = TaskShape(image=(224, 224), channels=3, classes=10)
+    load = workload(ModelSpec(task=task, patch=16, dim=192, blocks=blocks, edge_bits=8))
+    costs = ledger(load, ViTCoD(), ViTCoD(encoder="on"))
+    qkv = [row(load, costs, f"block{i}.qkv") for i in (0, 1)]
+    assert qkv[0] != qkv[1]
+    added = costs.compute_cycles[qkv, 1] - costs.compute_cycles[qkv, 0]
+    assert added[0] == added[1] > 0
 
 
 def test_one_head_is_not_compressed() -> None:

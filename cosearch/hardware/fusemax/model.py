@@ -135,7 +135,7 @@ def _separate(groups: Groups, att: Attentions, arrays: Columns, prices: _Prices,
     """Returns the rows with every operator on its own, all but their stalls."""
     p = groups.products
     context = np.zeros((p.m.shape[0], 1), dtype=bool)
-    context[att.rows(groups.first, "context")] = True
+    context[att.rows(groups.first, "context")[1]] = True
     slices_a, slices_b = np.ceil(p.a_bits / arrays.pe_bits), np.ceil(p.b_bits / arrays.pe_bits)
     a_bits, b_bits, out_bits = p.m * p.k * p.a_bits, p.k * p.n * p.b_bits, p.m * p.n * p.out_bits
     down, across = np.ceil(p.m / arrays.rows), np.ceil(p.n / arrays.cols)
@@ -171,10 +171,10 @@ def _separate(groups: Groups, att: Attentions, arrays: Columns, prices: _Prices,
         held=np.concatenate((operand_bits, np.minimum(vector_bits, arrays.buffer_bits))),
         busy=np.concatenate((busy, none_v)),
     )
-    softmax = att.rows(groups.first, "softmax")
+    which, softmax = att.rows(groups.first, "softmax")
     pairs = att.heads * att.queries * att.keys
-    table.vector[softmax] = np.ceil(SOFTMAX_CYCLES * pairs / arrays.lanes)
-    table.vector_j[softmax] = lane_work(att, arrays, "unfused") * prices.lane
+    table.vector[softmax] = np.ceil(SOFTMAX_CYCLES * pairs / arrays.lanes)[which]
+    table.vector_j[softmax] = (lane_work(att, arrays, "unfused") * prices.lane)[which]
     return table
 
 
@@ -237,9 +237,11 @@ def _fuse(
         _finish_rows(table, groups, att, arrays, prices, bytes_per_cycle, chosen)
 
 
-def _put(into: Floats, rows: NDArray[np.intp], new: Floats, chosen: NDArray[np.bool_]) -> None:
-    there = rows >= 0
-    into[rows[there]] = np.where(chosen, new[there], into[rows[there]])
+def _put(
+    into: Floats, places: tuple[NDArray[np.intp], NDArray[np.intp]], new: Floats, chosen: NDArray[np.bool_]
+) -> None:
+    which, rows = places
+    into[rows] = np.where(chosen, new[which], into[rows])
 
 
 def _finish_rows(
@@ -252,19 +254,21 @@ def _finish_rows(
     chosen: NDArray[np.bool_],
 ) -> None:
     """Adds to operators that score tokens what it takes to make probabilities of a row of 16-bit scores."""
-    rows = att.rows(groups.first, "reader")
-    if not np.any(rows >= 0):
-        return
-    operations = att.row_values * (EXPONENTIAL_MACS + 3.0)  # subtraction, exponential, sum, division
-    wider = att.row_values * (LANE_BITS - att.soft_bits)
+    which, rows = att.rows(groups.first, "reader")
+    operations = (att.row_values * (EXPONENTIAL_MACS + 3.0))[which]  # subtraction, exponential, sum, division
+    wider = (att.row_values * (LANE_BITS - att.soft_bits))[which]
     vector = table.vector[rows] + np.ceil(operations / arrays.lanes)
     dram_bits = table.dram_bits[rows] + wider
     transfer = np.ceil(np.ceil(dram_bits / 8.0) / bytes_per_cycle)
-    _put(table.vector, rows, vector, chosen)
-    _put(table.dram_bits, rows, dram_bits, chosen)
-    _put(table.stall, rows, np.maximum(transfer - vector, 0.0), chosen)
-    _put(table.vector_j, rows, table.vector_j[rows] + operations * prices.lane, chosen)
-    _put(table.sram_j, rows, table.sram_j[rows] + wider * (prices.read + prices.write), chosen)
+    new = (
+        (table.vector, vector),
+        (table.dram_bits, dram_bits),
+        (table.stall, np.maximum(transfer - vector, 0.0)),
+        (table.vector_j, table.vector_j[rows] + operations * prices.lane),
+        (table.sram_j, table.sram_j[rows] + wider * (prices.read + prices.write)),
+    )
+    for into, values in new:
+        into[rows] = np.where(chosen, values, into[rows])
 
 
 def _silicon(batch: Items[FuseMax], technology: Technology) -> tuple[Floats, Floats]:

@@ -24,13 +24,13 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from cosearch.hardware.attentions import Attentions, find_attentions
+from cosearch.hardware.attentions import Attentions, Role, find_attentions
 from cosearch.hardware.groups import Groups, require_integers
 from cosearch.hardware.ledger import Items, Ledger, each
 from cosearch.hardware.shared_buffer import fetched_bits
 from cosearch.hardware.technology import Technology
 from cosearch.hardware.vector import LANE_BITS, OPERATIONS_PER_ROW, OPERATIONS_PER_VALUE
-from cosearch.hardware.vitcod.attention import ENCODER_BITS, Columns, masked, moves, work
+from cosearch.hardware.vitcod.attention import ENCODER_BITS, Columns, Masked, Work, masked, moves, work
 from cosearch.hardware.vitcod.engines import ViTCoD
 from cosearch.hardware.widths import ACCUMULATOR_BITS, PE_BITS
 from cosearch.workload import OperatorKind, Workload
@@ -85,16 +85,16 @@ def vitcod_ledger(workload: Workload, batch: Items[ViTCoD], technology: Technolo
     stalls_together = np.zeros(len(groups.first), dtype=bool)
     if att.shapes:
         for role in ("scores", "bias", "softmax", "context"):
-            rows = att.rows(groups.first, role)
-            stalls_together[rows[rows >= 0]] = True
+            stalls_together[att.rows(groups.first, role)[1]] = True
         _attend(table, groups, att, arrays, lanes, prices, technology)
     dram_bytes = np.ceil(table.dram_bits / 8.0)
     transfer = np.ceil(dram_bytes / (batch.column("dram_bytes_per_s") / clock))
     busy_cycles = table.compute + table.vector
     stall = np.where(stalls_together[:, None], 0.0, np.maximum(transfer - busy_cycles, 0.0))
     if att.shapes:
-        context = att.rows(groups.first, "context")
-        stall[context] = np.maximum(_together(att, groups, transfer) - _together(att, groups, busy_cycles), 0.0)
+        which, context = att.rows(groups.first, "context")
+        waits = np.maximum(_together(att, groups, transfer) - _together(att, groups, busy_cycles), 0.0)
+        stall[context] = waits[which]
     area, leak = _silicon(batch, technology)
     return Ledger(
         members=groups.members,
@@ -200,70 +200,74 @@ def _attend(
     """Writes attentions, and what the encoder adds to the layer before them, into their rows."""
     left = masked(att, arrays)
     done, moved = work(att, arrays, left), moves(att, arrays, left)
-    rows = {role: att.rows(groups.first, role) for role in ("maker", "scores", "bias", "softmax", "context")}
     none = np.zeros_like(done.scores)
-    share = left.kept / (att.queries * att.keys)
-    code_j = _pass_j(att.query_bits, np.full_like(att.query_bits, ENCODER_BITS), arrays, technology)
-    code_passes = np.ceil(att.query_bits / arrays.pe_bits) * np.ceil(ENCODER_BITS / arrays.pe_bits)
-    scores, context, softmax = rows["scores"], rows["context"], rows["softmax"]
-
-    decoder_busy = done.decoder_macs * code_passes
-    table.compute[scores] = done.scores + done.decoder
-    table.compute[context] = done.context
-    for row, more in ((scores, decoder_busy), (context, none)):
-        table.mac_j[row] = table.mac_j[row] * share + more * code_j
-        table.busy[row] = table.busy[row] * share + more
-    table.dram_bits[scores] = moved.queries_keys + moved.indices
-    table.dram_bits[softmax] = moved.spilled
-    table.dram_bits[context] = moved.values + moved.outputs
-    table.sram_j[scores] = moved.queries_keys * prices.operand_write + moved.indices * (
-        prices.index_read + prices.index_write
-    )
-    table.sram_j[softmax] = none
-    table.sram_j[context] = (
+    per_row = att.heads * att.queries * OPERATIONS_PER_ROW[OperatorKind.SOFTMAX]
+    softmax = att.heads * left.kept * OPERATIONS_PER_VALUE[OperatorKind.SOFTMAX] + per_row
+    bias = att.heads * left.kept * att.biased * OPERATIONS_PER_VALUE[OperatorKind.ADD]
+    scores_sram = moved.queries_keys * prices.operand_write
+    scores_sram = scores_sram + moved.indices * (prices.index_read + prices.index_write)
+    context_sram = (
         moved.values * prices.operand_write
         + moved.operand_reads * prices.operand_read
         + moved.output_reads * prices.output_read
         + moved.output_writes * prices.output_write
     )
-    per_row = att.heads * att.queries * OPERATIONS_PER_ROW[OperatorKind.SOFTMAX]
-    operations = att.heads * left.kept * OPERATIONS_PER_VALUE[OperatorKind.SOFTMAX] + per_row
-    table.vector[softmax], table.vector_j[softmax] = np.ceil(operations / lanes), operations * prices.lane
-    for role in ("scores", "softmax", "context"):
-        table.held[rows[role]] = moved.held
-    _bias(table, rows["bias"], att, att.heads * left.kept, lanes, prices, moved.held)
-    _encode(table, rows["maker"], done.encoder, done.encoder_macs * code_passes, code_j, moved.unsaved)
+    new: dict[Role, dict[str, Floats]] = {
+        "scores": {
+            "compute": done.scores + done.decoder,
+            "dram_bits": moved.queries_keys + moved.indices,
+            "sram_j": scores_sram,
+        },
+        # a bias is added as softmax reads the scores
+        "bias": {"vector": np.ceil(bias / lanes), "vector_j": bias * prices.lane, "dram_bits": none, "sram_j": none},
+        "softmax": {
+            "vector": np.ceil(softmax / lanes),
+            "vector_j": softmax * prices.lane,
+            "dram_bits": moved.spilled,
+            "sram_j": none,
+        },
+        "context": {"compute": done.context, "dram_bits": moved.values + moved.outputs, "sram_j": context_sram},
+    }
+    for role, columns in new.items():
+        which, rows = att.rows(groups.first, role)
+        for name, values in ({"held": moved.held} | columns).items():
+            getattr(table, name)[rows] = values[which]
+    _multiply(table, groups, att, arrays, left, done, technology)
+    which, rows = att.rows(groups.first, "maker")
+    table.compute[rows] += done.encoder[which]
+    table.dram_bits[rows] += moved.unsaved[which]
 
 
-def _bias(
-    table: _Table, rows: NDArray[np.intp], att: Attentions, kept: Floats, lanes: Floats, prices: _Prices, held: Floats
+def _multiply(
+    table: _Table,
+    groups: Groups,
+    att: Attentions,
+    arrays: Columns,
+    left: Masked,
+    done: Work,
+    technology: Technology,
 ) -> None:
-    """Writes the biases of the scores that are left; they are added as softmax reads the scores."""
-    there = rows >= 0
-    rows = rows[there]
-    operations = (kept * att.biased)[there] * OPERATIONS_PER_VALUE[OperatorKind.ADD]
-    table.vector[rows], table.vector_j[rows] = np.ceil(operations / lanes), operations * prices.lane
-    table.dram_bits[rows], table.sram_j[rows], table.held[rows] = 0.0, 0.0, held[there]
-
-
-def _encode(
-    table: _Table, rows: NDArray[np.intp], cycles: Floats, busy: Floats, code_j: Floats, unsaved: Floats
-) -> None:
-    """Adds the encoder to the layers that make queries and keys, and takes off what it saves them in DRAM."""
-    there = rows >= 0
-    rows = rows[there]
-    table.compute[rows] += cycles[there]
-    table.busy[rows] += busy[there]
-    table.mac_j[rows] += (busy * code_j)[there]
-    table.dram_bits[rows] += unsaved[there]
+    """Leaves the multiplications of scores that are computed, and adds those of encoder and decoder."""
+    code_j = _pass_j(att.query_bits, np.full_like(att.query_bits, ENCODER_BITS), arrays, technology)
+    code_passes = np.ceil(att.query_bits / arrays.pe_bits) * np.ceil(ENCODER_BITS / arrays.pe_bits)
+    share, all_scores = left.kept / (att.queries * att.keys), np.ones_like(left.kept)
+    for role, computed, macs in (
+        ("maker", all_scores, done.encoder_macs),
+        ("scores", share, done.decoder_macs),
+        ("context", share, np.zeros_like(share)),
+    ):
+        which, rows = att.rows(groups.first, role)
+        busy = (macs * code_passes)[which]
+        table.busy[rows] = table.busy[rows] * computed[which] + busy
+        table.mac_j[rows] = table.mac_j[rows] * computed[which] + busy * code_j[which]
 
 
 def _together(att: Attentions, groups: Groups, values: Floats) -> Floats:
     """Returns the sums over the operators of each attention, shape (attentions, accelerators)."""
     out = np.zeros((len(att.shapes), values.shape[1]))
     for role in ("scores", "bias", "softmax", "context"):
-        rows = att.rows(groups.first, role)
-        out += np.where((rows >= 0)[:, None], values[rows], 0.0)
+        which, rows = att.rows(groups.first, role)
+        out[which] += values[rows]
     return out
 
 
