@@ -47,7 +47,7 @@ class Groups:
 
     Attributes:
         members: the row of each operator, in order; products have rows 0 to p - 1, vector operators those from p on.
-        first: for each row, the position of its first operator in the workload.
+        first: for each row, the position of its first operator.
         products: the matrix products, fields of shape (p, 1).
         macs: multiply-accumulates of each product, shape (p, 1).
         lane_operations: of each vector operator, shape (v, 1).
@@ -74,22 +74,28 @@ class Groups:
         return self.read_bits + self.write_bits
 
     @classmethod
-    def of(cls, workload: Workload, marks: Sequence[object] | None = None) -> Groups:
-        """Returns the groups of ``workload``.
+    def of(cls, workload: Workload) -> Groups:
+        """Returns the groups of ``workload``."""
+        return cls.of_operators(workload, workload.operators, [None] * len(workload.operators))
+
+    @classmethod
+    def of_operators(cls, workload: Workload, operators: Sequence[Operator], marks: Sequence[object]) -> Groups:
+        """Returns the groups of ``operators``; those with different marks are kept apart.
 
         Args:
-            workload: one image through a model.
-            marks: something hashable for each operator; operators with different marks are kept apart.
+            workload: has the operators' tensors.
+            operators: any of the workload's, as often as wanted.
+            marks: something hashable for each.
         """
         bits = {tensor.name: 8 * tensor.bytes for tensor in workload.tensors}
         rows: dict[tuple[object, ...], int] = {}
         firsts: tuple[list[int], list[int]] = ([], [])
         tables: tuple[list[tuple[int, ...]], list[tuple[int, ...]]] = ([], [])
         found: list[tuple[bool, int]] = []
-        for position, op in enumerate(workload.operators):
+        for position, (op, mark) in enumerate(zip(operators, marks, strict=True)):
             matmul = op.kind is OperatorKind.MATMUL
             numbers = _product(op) if matmul else _vector(op, bits)
-            key = (matmul, numbers, marks[position] if marks is not None else None)
+            key = (matmul, numbers, mark)
             side = 0 if matmul else 1
             if key not in rows:
                 rows[key] = len(tables[side])

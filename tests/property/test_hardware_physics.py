@@ -9,7 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cosearch.hardware import (
+    ATTENTIONS,
     DATAFLOWS,
+    MAPPINGS,
     OVERLAPS,
     PE_BITS,
     TECHNOLOGIES,
@@ -41,6 +43,10 @@ arrays = st.builds(
     pe_bits=st.sampled_from(PE_BITS),
     vector_lanes=st.integers(1, 64),
     overlap=st.sampled_from(OVERLAPS),
+    mapping=st.sampled_from(MAPPINGS),
+    attention=st.sampled_from(ATTENTIONS),
+    activation_kib=st.sampled_from((0, 0, 1, 3, 8, 20, 64)),
+    weight_kib=st.sampled_from((0, 0, 1, 16, 500)),
 )
 names = st.sampled_from(sorted(TECHNOLOGIES))
 bits = st.integers(2, 16)
@@ -97,9 +103,10 @@ def test_no_cost_is_negative_or_beats_its_roofline(model: ModelSpec, array: Syst
     assert cost.cycles == cost.compute_cycles + cost.vector_cycles + cost.stall_cycles
     assert cost.compute_cycles >= load.macs / (array.rows * array.cols)
     assert cost.latency_s >= cost.dram_bytes / array.dram_bytes_per_s * (1 - 1e-12)
-    assert cost.dram_bytes >= load.weight_bytes
+    assert cost.dram_bytes >= load.weight_bytes - 1024 * array.weight_kib
     assert 0 < cost.utilisation <= 1
-    assert cost.peak_onchip_bytes <= 1024 * (array.ifmap_kib + array.filter_kib + array.ofmap_kib)
+    scratchpads = array.ifmap_kib + array.filter_kib + array.ofmap_kib
+    assert cost.peak_onchip_bytes <= 1024 * (scratchpads + array.activation_kib + array.weight_kib)
 
 
 @MANY

@@ -224,7 +224,8 @@ class SystolicArrays:
 
     def kinds(self) -> NDArray[np.int64]:
         """Returns a code for each array; those with the same code have the same closed forms. Shape (accelerators,)."""
-        return self.dataflow.astype(np.int64)
+        code = self.dataflow.astype(np.int64) * 2 + self.mapping
+        return (code * 2 + self.attention) * 2 + (self.activation_kib > 0)
 
 
 def _field_names() -> tuple[str, ...]:

@@ -1,79 +1,225 @@
-"""What stays on the chip: activations between operators, weights between images."""
+"""What stays on the chip: activations between operators, weights between images.
+
+`cosearch.hardware.memory` finds, for a capacity, which activations to keep so that the fewest bytes move when each
+access moves a tensor once. An array may fetch an operand several times, so each array takes, of all the plans that fit
+its memory for activations, the one that moves the fewest bytes on that very array: more memory never adds traffic.
+
+Weights beyond the memory for weights are fetched for each image; which ones does not matter, since each is fetched as
+often. The share that stays is taken to be the same of every operator.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cosearch.hardware.groups import Groups
-from cosearch.hardware.systolic.array import SystolicArrays
-from cosearch.workload import Workload
+from cosearch.hardware.groups import Groups, Products
+from cosearch.hardware.identity import Same
+from cosearch.hardware.memory import resident_traffic
+from cosearch.hardware.systolic.attention import Attention, Shapes, attentions, without_scores
+from cosearch.hardware.vector import lane_operations
+from cosearch.workload import Operator, OperatorKind, Workload
 
-__all__ = ["Residency", "Shares"]
+__all__ = ["Layout", "Role", "layout"]
 
 Floats = NDArray[np.float64]
 
+_GRID = 8
+"""Capacities for each doubling at which plans are made."""
+
+
+class Role(Enum):
+    """What an operator is in an attention that runs in a single pass."""
+
+    NONE = 0
+    SCORES = 1
+    BETWEEN = 2
+    SOFTMAX = 3
+    CONTEXT = 4
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Shares:
-    """How much of what each operator moves comes from or goes to DRAM; shapes broadcast to (rows, accelerators).
+class Layout:
+    """The rows of a cost model: distinct operators, apart where plans keep different tensors of theirs.
 
     Attributes:
-        a: share of a product's left operand that DRAM holds, shape (products, accelerators).
-        b: likewise of the right operand.
-        b_activation: share of the right operand that the memory for activations holds.
-        b_pinned: share of it that the memory for weights holds.
-        out: share of a product's output that DRAM takes.
-        read_bits: bits that a vector operator reads from DRAM.
-        vector_out: share of its output that DRAM takes.
+        groups: the rows.
+        rows: row of each operator under each plan, shape (operators, plans).
+        times: how often each plan has each row, shape (plans, rows).
+        peak_bytes: what a plan takes of the memory for activations, shape (plans,), rising.
+        weights: 1 where the right operand is a parameter, shape (products, 1).
+        a: 1 where the left operand is kept on the chip, shape (products, 1).
+        b: 1 where the right one is, as an activation, shape (products, 1).
+        out: 1 where the output never goes to DRAM, shape (rows, 1).
+        read_bits: bits that vector operators read from DRAM, shape (vector operators, 1).
+        shapes: the distinct attentions; none where scores go through memory.
+        roles: for each `Role`, its rows and the attention that each belongs to.
     """
 
+    groups: Groups
+    rows: NDArray[np.intp]
+    times: Floats
+    peak_bytes: Floats
+    weights: Floats
     a: Floats
     b: Floats
-    b_activation: Floats
-    b_pinned: Floats
     out: Floats
     read_bits: Floats
-    vector_out: Floats
+    shapes: Shapes | None
+    roles: Mapping[Role, tuple[NDArray[np.intp], NDArray[np.intp]]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Residency:
-    """What the memories for activations and weights hold of a workload.
+def layout(workload: Workload, *, fused: bool, resident: bool) -> Layout:
+    """Returns the rows of ``workload``, kept for the workloads asked for last.
 
-    Attributes:
-        marks: something for each operator; those with the same mark find the same tensors on the chip.
-        held_bits: bits of activations and weights held, shape (accelerators,).
+    Args:
+        workload: one image through a model.
+        fused: whether scores stay inside the attention.
+        resident: whether there is a memory for activations.
     """
+    return _layout(Same(workload), fused, resident)
 
-    marks: tuple[object, ...]
-    held_bits: Floats
-    pinned: Floats
 
-    @classmethod
-    def of(cls, workload: Workload, arrays: SystolicArrays) -> Residency:
-        """Returns what stays on ``arrays``.
+@lru_cache(maxsize=256)
+def _layout(key: Same[Workload], fused: bool, resident: bool) -> Layout:
+    workload = key.value
+    reads, writes, peaks = _plans(without_scores(workload) if fused else workload, resident=resident)
+    found = attentions(workload) if fused else ()
+    marks = [_marks(workload, reads[:, :, plan], writes[:, plan], found) for plan in range(peaks.size)]
+    operators = workload.operators * peaks.size
+    groups = Groups.of_operators(workload, operators, [mark for plan in marks for mark in plan])
+    rows = np.array(groups.members, dtype=np.intp).reshape(peaks.size, -1)
+    times = np.array([np.bincount(row, minlength=groups.size) for row in rows], dtype=np.float64)
+    flat = [marks[first // len(workload.operators)][first % len(workload.operators)] for first in groups.first]
+    products = groups.macs.shape[0]
+    variants: dict[_Variant, int] = {}
+    for mark in flat:
+        if mark.variant is not None:
+            variants.setdefault(mark.variant, len(variants))
 
-        Weights beyond the memory's size are fetched for each image; which ones does not matter, since each is fetched
-        as often. The share that stays is taken to be the same of every operator.
-        """
-        weight_bits = 8.0 * max(workload.weight_bytes, 1)
-        pinned = np.minimum(arrays.weight_kib * 8192.0 / weight_bits, 1.0)
-        return cls(marks=tuple(op.weights for op in workload.operators), held_bits=pinned * weight_bits, pinned=pinned)
+    def column(values: Sequence[float]) -> Floats:
+        return np.array(values, dtype=np.float64).reshape(-1, 1)
 
-    def shares(self, groups: Groups) -> Shares:
-        """Returns how much each row of ``groups`` moves to and from DRAM."""
-        weights = np.array([[float(bool(self.marks[first]))] for first in groups.first[: groups.macs.shape[0]]])
-        weights = weights.reshape(-1, 1)
-        one, none = np.ones((1, 1)), np.zeros((1, 1))
-        return Shares(
-            a=one,
-            b=1.0 - weights * self.pinned,
-            b_activation=none,
-            b_pinned=weights * self.pinned,
-            out=one,
-            read_bits=groups.read_bits,
-            vector_out=one,
-        )
+    return Layout(
+        groups=groups,
+        rows=rows.T,
+        times=times,
+        peak_bytes=peaks,
+        weights=column([mark.weights for mark in flat[:products]]),
+        a=column([mark.a for mark in flat[:products]]),
+        b=column([mark.b for mark in flat[:products]]),
+        out=column([mark.out for mark in flat]),
+        read_bits=groups.read_bits - column([mark.kept_bits for mark in flat[products:]]),
+        shapes=_shapes(list(variants)) if variants else None,
+        roles={role: _rows_of(flat, role, variants) for role in Role},
+    )
+
+
+def _rows_of(
+    marks: Sequence[_Mark], role: Role, variants: Mapping[_Variant, int]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    found = [(row, mark.variant) for row, mark in enumerate(marks) if mark.role is role and mark.variant is not None]
+    rows = np.array([row for row, _ in found], dtype=np.intp)
+    return rows, np.array([variants[variant] for _, variant in found], dtype=np.intp)
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """What of an operator's tensors is on the chip."""
+
+    weights: bool
+    a: bool
+    b: bool
+    out: bool
+    kept_bits: int
+    role: Role = Role.NONE
+    variant: _Variant | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Variant:
+    """An attention: its shape (`Shapes`, field by field), and what of its tensors is on the chip."""
+
+    shape: tuple[int, ...]
+    kept: tuple[bool, ...]
+
+
+def _shapes(variants: Sequence[_Variant]) -> Shapes:
+    table = np.array([variant.shape for variant in variants], dtype=np.float64).reshape(-1, 17)
+    kept = 1.0 - np.array([variant.kept for variant in variants], dtype=np.float64).reshape(-1, 4)
+    names = ("m", "k", "n", "count", "a_bits", "b_bits", "out_bits")
+    return Shapes(
+        scores=Products(**{name: table[:, [i]] for i, name in enumerate(names)}),
+        context=Products(**{name: table[:, [7 + i]] for i, name in enumerate(names)}),
+        between_bits=table[:, [14]],
+        lane_operations=table[:, [15]],
+        row_bits=table[:, [16]],
+        queries=kept[:, [0]],
+        keys=kept[:, [1]],
+        values=kept[:, [2]],
+        out=kept[:, [3]],
+    )
+
+
+def _marks(
+    workload: Workload, reads: NDArray[np.bool_], writes: NDArray[np.bool_], found: Sequence[Attention]
+) -> list[_Mark]:
+    bits = {tensor.name: 8 * tensor.bytes for tensor in workload.tensors}
+    inside = {tensor.name: 8 * tensor.bytes for tensor in without_scores(workload).tensors} if found else bits
+    marks = [
+        _mark(op, [bool(kept) for kept in reads[position]], bool(writes[position]), bits)
+        for position, op in enumerate(workload.operators)
+    ]
+    for one in found:
+        roles = {one.scores: Role.SCORES, one.context: Role.CONTEXT} | dict.fromkeys(one.between, Role.BETWEEN)
+        roles[one.between[-1]] = Role.SOFTMAX
+        # the plans know the tensors inside as empty; where they are not, because the pass is not taken, DRAM has them
+        for position, role in roles.items():
+            a, out = marks[position].a and role is Role.SCORES, marks[position].out and role is Role.CONTEXT
+            marks[position] = replace(marks[position], a=a, out=out, kept_bits=0, role=role)
+        scores, context = marks[one.scores], marks[one.context]
+        variant = _Variant(_shape(workload, one, bits, inside), (scores.a, scores.b, context.b, context.out))
+        for position in roles:
+            marks[position] = replace(marks[position], variant=variant)
+    return marks
+
+
+def _shape(workload: Workload, one: Attention, bits: Mapping[str, int], inside: Mapping[str, int]) -> tuple[int, ...]:
+    """Returns the fields of `Shapes` for one attention."""
+    between = [workload.operators[position] for position in one.between]
+    numbers = [
+        number
+        for op in (workload.operators[one.scores], workload.operators[one.context])
+        for number in (op.m, op.k, op.n, op.count, op.a_bits, op.b_bits, op.out_bits)
+    ]
+    moved = sum(bits[name] for op in between for name in (*op.inputs, op.output))
+    lanes = sum(lane_operations(op) for op in between)
+    return (*numbers, moved, lanes, inside[between[-1].output])
+
+
+def _mark(op: Operator, reads: list[bool], write: bool, bits: dict[str, int]) -> _Mark:
+    if op.kind is OperatorKind.MATMUL:
+        last = len(op.inputs) - 1
+        return _Mark(op.weights, reads[0], not op.weights and reads[last], write, 0)
+    if op.kind is OperatorKind.SCORE:
+        return _Mark(False, False, False, write, op.elements * op.a_bits if reads[0] else 0)
+    kept = sum(bits[name] for name, held in zip(op.inputs, reads, strict=False) if held)
+    return _Mark(False, False, False, write, kept)
+
+
+def _plans(workload: Workload, *, resident: bool) -> tuple[NDArray[np.bool_], NDArray[np.bool_], Floats]:
+    """Returns reads and writes that plans avoid, and their peaks; the first plan keeps nothing."""
+    operators = len(workload.operators)
+    if not resident:
+        most = max(len(op.inputs) for op in workload.operators)
+        return np.zeros((operators, most, 1), dtype=np.bool_), np.zeros((operators, 1), dtype=np.bool_), np.zeros(1)
+    doublings = np.ceil(np.log2(max(workload.peak_activation_bytes, 1024) / 1024.0)) + 2.0
+    capacities = np.floor(1024.0 * np.exp2(np.arange(_GRID * doublings) / _GRID))
+    found = resident_traffic(workload, np.concatenate(([0.0], capacities)))
+    _, distinct = np.unique(found.peak_bytes, return_index=True)
+    return found.reads_avoided[:, :, distinct], found.writes_avoided[:, distinct], found.peak_bytes[distinct]
