@@ -90,7 +90,7 @@ class _Program:
         self.owner = [timeline.reads[row].activation for row in self.gaps]
         self.span = [(timeline.reads[row].start or 0, timeline.reads[row].position) for row in self.gaps]
         self.size = [sizes[index] for index in self.owner]
-        self.room = int(min(capacity // self.unit, sum(self.size)))
+        self.room = int(min(capacity, self.unit * sum(self.size))) // self.unit
         self.rows = _Rows()
         self.cost: dict[int, float] = {}
         self.constant = sum(item.compulsory_bytes for item in timeline.activations) // self.unit
@@ -197,8 +197,8 @@ def solve_exactly(timeline: Timeline, capacity: float, time_limit_s: float) -> S
     program = _Program(timeline, capacity)
     if not program.gaps or not program.room:
         nothing = np.zeros(len(timeline.reads), dtype=np.bool_)
-        bound = program.constant * program.unit
-        return Solution(on_chip=nothing, blocks=(), offsets=(), bound_bytes=bound, peak_bound_bytes=0, seconds=0.0)
+        moved = sum(item.dram_bytes([False] * len(item.reads)) for item in timeline.activations)
+        return Solution(on_chip=nothing, blocks=(), offsets=(), bound_bytes=moved, peak_bound_bytes=0, seconds=0.0)
     first = program.solve(time_limit_s)
     bound, peak_bound, values = program.constant + _bound(first), 0, first.x
     left = time_limit_s - (time.perf_counter() - started)

@@ -29,11 +29,21 @@ class Block:
         bytes: how much.
         first: first position at which it is alive.
         last: last position at which it is alive.
+        shrinks: (position, bytes) from which on only the lowest bytes are needed, by position, ever fewer.
     """
 
     bytes: int
     first: int
     last: int
+    shrinks: tuple[tuple[int, int], ...] = ()
+
+    def bytes_at(self, position: int) -> int:
+        """Returns the bytes needed at ``position``, at which it is alive."""
+        size = self.bytes
+        for since, smaller in self.shrinks:
+            if since <= position:
+                size = smaller
+        return size
 
 
 def most_alive(blocks: Sequence[Block]) -> int:
@@ -41,7 +51,11 @@ def most_alive(blocks: Sequence[Block]) -> int:
     change: dict[int, int] = {}
     for block in blocks:
         change[block.first] = change.get(block.first, 0) + block.bytes
-        change[block.last + 1] = change.get(block.last + 1, 0) - block.bytes
+        size = block.bytes
+        for since, smaller in block.shrinks:
+            change[since] = change.get(since, 0) + smaller - size
+            size = smaller
+        change[block.last + 1] = change.get(block.last + 1, 0) - size
     alive = most = 0
     for position in sorted(change):
         alive += change[position]
@@ -52,7 +66,7 @@ def most_alive(blocks: Sequence[Block]) -> int:
 def pack(blocks: Sequence[Block]) -> tuple[tuple[int, ...], int]:
     """Returns an offset in bytes for each of ``blocks``, and the height reached; deterministic."""
     bound = most_alive(blocks)
-    found = _search(blocks, bound, MOST_VISITS)
+    found = _search(blocks, bound)
     if found is not None:
         return found, bound
     best, height = greedy_by_size(blocks)
@@ -61,7 +75,7 @@ def pack(blocks: Sequence[Block]) -> tuple[tuple[int, ...], int]:
         middle = (low + height) // 2
         if middle in (low, height):
             break
-        found = _search(blocks, middle, MOST_VISITS)
+        found = _search(blocks, middle)
         if found is None:
             low = middle
         else:
@@ -93,46 +107,48 @@ def _height(blocks: Sequence[Block], offsets: Sequence[int]) -> int:
     return max((offset + block.bytes for offset, block in zip(offsets, blocks, strict=True)), default=0)
 
 
-def _search(blocks: Sequence[Block], height: int, most_visits: int) -> tuple[int, ...] | None:
-    """Returns offsets within ``height``, or ``None`` where none were found in ``most_visits`` situations."""
+def _search(blocks: Sequence[Block], height: int) -> tuple[int, ...] | None:
+    """Returns offsets within ``height``, or ``None`` where none were found in `MOST_VISITS` situations."""
     order, alive = _by_time(blocks)
     sizes = [blocks[index].bytes for index in order]
-    offsets, ends = [0] * len(order), [0] * len(order)
+    offsets = [0] * len(order)
     choices: list[list[int]] = []  # offsets that were not tried yet, the next one last
     dead: set[tuple[int, ...]] = set()
     visits = 0
     while len(choices) < len(order):
         depth = len(choices)
         visits += 1
-        if visits > most_visits:
+        if visits > MOST_VISITS:
             return None
-        if dead and (depth, *[offsets[i] for i in alive[depth]]) in dead:
+        if dead and (depth, *[offsets[i] for i, _ in alive[depth]]) in dead:
             choices.append([])
         else:
-            choices.append(_gap_ends(sorted([(offsets[i], ends[i]) for i in alive[depth]]), sizes[depth], height))
+            ends = _gap_ends(
+                sorted([(offsets[i], offsets[i] + size) for i, size in alive[depth]]), sizes[depth], height
+            )
+            choices.append(ends)
         while not choices[-1]:
             choices.pop()
             if not choices:
                 return None
-            dead.add((len(choices), *[offsets[i] for i in alive[len(choices)]]))
+            dead.add((len(choices), *[offsets[i] for i, _ in alive[len(choices)]]))
         depth = len(choices) - 1
         offsets[depth] = choices[depth].pop()
-        ends[depth] = offsets[depth] + sizes[depth]
     found = [0] * len(order)
     for depth, index in enumerate(order):
         found[index] = offsets[depth]
     return tuple(found)
 
 
-def _by_time(blocks: Sequence[Block]) -> tuple[list[int], list[list[int]]]:
-    """Returns blocks in the order of their first use, and for each depth in it the depths still alive there."""
+def _by_time(blocks: Sequence[Block]) -> tuple[list[int], list[list[tuple[int, int]]]]:
+    """Returns blocks in the order of their first use, and for each depth in it the depths still alive, with bytes."""
     order = sorted(range(len(blocks)), key=lambda i: (blocks[i].first, -blocks[i].last, -blocks[i].bytes, i))
-    alive: list[list[int]] = []
+    alive: list[list[tuple[int, int]]] = []
     active: list[int] = []
     for depth, index in enumerate(order):
         first = blocks[index].first
         active = [other for other in active if blocks[order[other]].last >= first]
-        alive.append(active)
+        alive.append([(other, blocks[order[other]].bytes_at(first)) for other in active])
         active = [*active, depth]
     return order, alive
 

@@ -88,7 +88,8 @@ class Residents:
 
     def __init__(self, workload: Workload) -> None:
         self.timeline = Timeline(workload)
-        self._operand_rows, self._output_rows = _rows(self.timeline, workload.operators)
+        self._operators = workload.operators
+        self._avoidable: tuple[NDArray[np.intp], NDArray[np.intp]] | None = None
         # Plans with the least sum of bytes: plan i is the answer for sums from _sums[i] up to at least _upto[i].
         self._sums: list[float] = []
         self._upto: list[float] = []
@@ -127,9 +128,12 @@ class Residents:
         # a row of True for what is not read, a row of False for what never is on chip
         rows = np.array([plan.on_chip for plan in plans]).T
         rows = np.concatenate((rows, np.ones_like(rows[:1]), np.zeros_like(rows[:1])))[:, inverse]
+        if self._avoidable is None:
+            self._avoidable = _rows(self.timeline, self._operators)
+        operands, outputs = self._avoidable
         return ResidentTraffic(
-            reads_avoided=rows[self._operand_rows],
-            writes_avoided=np.all(rows[self._output_rows], axis=1),
+            reads_avoided=rows[operands],
+            writes_avoided=np.all(rows[outputs], axis=1),
             dram_bytes=np.array([plan.dram_bytes for plan in plans], dtype=np.float64)[inverse],
             peak_bytes=np.array([plan.peak_bytes for plan in plans], dtype=np.float64)[inverse],
         )
