@@ -186,8 +186,8 @@ def fusemax_speed() -> list[str]:
         "",
         *table(["", "unfused", "+Cascade", "+Architecture", "FuseMax"], rows),
         f"Mean of FuseMax over 4 models (TrXL and T5 as BERT: same head width) and 6 lengths: ours {ours:.2f}, "
-        f"artifact {theirs:.2f}, paper's abstract 6.7. Agrees. From 256K on, the mapping that the artifact took over for "
-        "FLAT moves all scores to DRAM; ours spills the share that does not fit, less at 256K, but fetches keys and "
+        f"artifact {theirs:.2f}, paper's abstract 6.7. Agrees. From 256K on, the mapping that the artifact took over "
+        "for FLAT moves all scores to DRAM; ours spills the share that does not fit, less at 256K, but fetches keys and "
         "values for each 256 queries, more at 1M.",
         "",
     ]
@@ -301,12 +301,12 @@ def fusemax_vits() -> list[str]:
         "### Vision transformers: one image, 8 bits, every operator, DeiT (Touvron et al. 2021)",
         "",
         *table([*head, "of unfused's", "FuseMax, ms"], rows),
-        "No figure of the paper to compare with. On the paper's array the single pass wins, by less on short sequences: "
-        "one tile holds a head of 197 tokens, 59 % of the array, and the division after the last tile is not amortised. "
-        "Normalisation, GELU and sums on the 1D array, the same in all designs, hold the whole model back. On a 32 x 32 "
-        "array FLAT is faster: in a tile, 4 cycles a score for 32 keys on the 1D array hide behind 128 cycles of "
-        "products, while the single pass adds exponentials to the 2D array and corrects 64 values for every 32 keys. "
-        "The paper's gain needs an array whose rows far outnumber the width of a head over four.",
+        "No figure of the paper to compare with. On the paper's array the single pass wins, by less on short "
+        "sequences: one tile holds a head of 197 tokens, 59 % of the array, and the division after the last tile is "
+        "not amortised. Normalisation, GELU and sums on the 1D array, the same in all designs, hold the whole model "
+        "back. On a 32 x 32 array FLAT is faster: its 1D array, 4 cycles a score for 32 keys, hides behind 128 cycles "
+        "of products in a tile, while the single pass adds exponentials to the 2D array and corrects 64 values for "
+        "every 32 keys. FLAT waits for its 1D array only where the rows exceed half the width of a head.",
         "",
     ]
 
@@ -388,8 +388,8 @@ def vitcod_ablation() -> list[str]:
         "### Engines and encoder",
         "",
         *out,
-        "The paper's own ablation could not be looked up, so these have no published figure beside them; its speed over "
-        "other accelerators (6.8 times Sanger, 10.1 times SpAtten at a density of 0.1, by its abstract) compares with "
+        "The paper's own ablation could not be looked up, so these have no published figure beside them; its speed "
+        "over other accelerators (6.8 times Sanger, 10.1 times SpAtten at a density of 0.1, by its abstract) compares with "
         "designs that are not modelled here. At 512 multipliers attention is bound by computation: the encoder costs "
         "time (it runs on the same lines) and saves only traffic. Where it is bound by memory (64 x 64 multipliers), "
         "the encoder pays off, and so does the denser engine: alone, the sparser one fetches a query for each score "
