@@ -187,8 +187,8 @@ def fusemax_speed() -> list[str]:
         *table(["", "unfused", "+Cascade", "+Architecture", "FuseMax"], rows),
         f"Mean of FuseMax over 4 models (TrXL and T5 as BERT: same head width) and 6 lengths: ours {ours:.2f}, "
         f"artifact {theirs:.2f}, paper's abstract 6.7. Agrees. From 256K on, the mapping that the artifact took over "
-        "for FLAT moves all scores to DRAM; ours spills the share that does not fit, less at 256K, but fetches keys and "
-        "values for each 256 queries, more at 1M.",
+        "for FLAT moves all scores to DRAM; ours spills the share that does not fit, less at 256K, but fetches keys "
+        "and values for each 256 queries, more at 1M.",
         "",
     ]
 
@@ -389,8 +389,8 @@ def vitcod_ablation() -> list[str]:
         "",
         *out,
         "The paper's own ablation could not be looked up, so these have no published figure beside them; its speed "
-        "over other accelerators (6.8 times Sanger, 10.1 times SpAtten at a density of 0.1, by its abstract) compares with "
-        "designs that are not modelled here. At 512 multipliers attention is bound by computation: the encoder costs "
+        "over other accelerators (6.8 times Sanger, 10.1 times SpAtten at a density of 0.1, by its abstract) compares "
+        "with designs that are not modelled here. At 512 multipliers attention is bound by computation: the encoder costs "
         "time (it runs on the same lines) and saves only traffic. Where it is bound by memory (64 x 64 multipliers), "
         "the encoder pays off, and so does the denser engine: alone, the sparser one fetches a query for each score "
         "and can be slower than no engine. End to end, linear layers dominate and no mask touches them.",

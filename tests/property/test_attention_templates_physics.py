@@ -225,9 +225,7 @@ def test_arrays_beside_each_other_never_take_longer_than_after_each_other(model:
 @MANY
 @given(models(), sparse, st.floats(0.001, 0.99), st.floats(0.001, 0.99))
 def test_fewer_scores_never_cost_energy_or_time(model: ModelSpec, item: ViTCoD, one: float, two: float) -> None:
-    low, high = (
-        cost_of(model, dataclasses.replace(item, attention_density=density)) for density in sorted((one, two))
-    )
+    low, high = (cost_of(model, dataclasses.replace(item, attention_density=density)) for density in sorted((one, two)))
     never_more(high, low, "latency_s", "energy_j", "dram_bytes")
 
 

@@ -62,9 +62,9 @@ class ViTCoD:
 
     Defaults are those of the released simulator (github.com/GATECH-EIC/ViTCoD, ``Hardware/Simulator``): 64 lines of 8
     multipliers, 500 MHz, 76.8 GB/s, 20 KiB for indices, 108 KiB for outputs. The simulator has 53 KiB each for queries,
-    keys and values; ``operand_kib`` rounds them up so that all buffers make 320 KiB, the paper's total by a secondary
-    source. ``dense_share`` is that of its masks for DeiT-Tiny at 95 % zeros: 0.58, where 0.067 of all scores are
-    computed. ``vector_lanes`` is an assumption: the simulator leaves softmax out.
+    keys and values; ``operand_kib`` rounds them up so that all buffers make 320 KiB, which is taken to be the paper's
+    total (not verified). ``dense_share`` is that of its masks for DeiT-Tiny at 95 % zeros, reordered as it does: 0.58,
+    where 0.067 of all scores are computed. ``vector_lanes`` is an assumption: the simulator leaves softmax out.
 
     Attributes:
         mac_lines: lines, each of which computes one score or one part of an output row at a time.
