@@ -7,6 +7,7 @@ import pytest
 
 from cosearch.errors import SpecError
 from cosearch.hardware.memory import Buffer, PeakMemory, best_schedule, peak_sram_bytes
+from cosearch.hardware.memory.planner import Planner
 from cosearch.spec import BlockSpec, ModelSpec, TaskShape
 from cosearch.workload import Operator, OperatorKind, Workload, workload
 
@@ -245,11 +246,9 @@ def test_techniques_and_smaller_tiles_never_need_more_at_once(name):
 
 def lowest(load: Workload, **techniques: bool | int) -> int:
     """Bytes at once at the lowest; the plan returned may use more where that is easier to place."""
-    from cosearch.hardware.memory.schedule import _Planner
-
     asked = {"fusion": False, "patch": False, "overwrite": False} | techniques
     rows = asked.pop("tile_rows", 1)
-    return _Planner(load, tiles=(rows,), **asked).plan(0).live_bytes
+    return Planner(load, tiles=(rows,), **asked).plan(0).live_bytes
 
 
 def test_tokens_of_an_mlp_are_overwritten():

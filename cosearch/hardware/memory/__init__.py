@@ -18,8 +18,9 @@ from __future__ import annotations
 
 from cosearch.hardware.memory.allocation import Allocation, Placement, Spill, allocate
 from cosearch.hardware.memory.liveness import Lifetime, lifetimes, live_bytes
+from cosearch.hardware.memory.planner import Buffer, PeakMemory, Stage
 from cosearch.hardware.memory.resident import ResidentTraffic, resident_traffic
-from cosearch.hardware.memory.schedule import Buffer, PeakMemory, Stage, best_schedule, peak_sram_bytes
+from cosearch.hardware.memory.schedule import best_schedule, peak_sram_bytes
 
 __all__ = [
     "Allocation",

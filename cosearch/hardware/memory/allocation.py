@@ -182,20 +182,18 @@ def _described(
 
 def _spilled(timeline: Timeline, on_chip: NDArray[np.bool_]) -> tuple[Spill, ...]:
     """Returns the traffic of each activation that has some."""
-    held: dict[int, list[bool]] = {index: [] for index in range(len(timeline.activations))}
-    for read, there in zip(timeline.reads, on_chip, strict=True):
-        held[read.activation].append(bool(there))
-    found = []
-    for index, item in enumerate(timeline.activations):
-        total = item.dram_bytes(held[index])
-        reads = sum(item.bytes * times for times, there in zip(item.times, held[index], strict=True) if not there)
-        if total:
-            found.append(
-                Spill(
-                    tensor=item.name,
-                    write_bytes=total - reads,
-                    read_bytes=reads,
-                    compulsory_bytes=item.compulsory_bytes,
-                )
-            )
-    return tuple(found)
+    missed = [0] * len(timeline.activations)  # bytes read from DRAM
+    for read, there in zip(timeline.reads, on_chip.tolist(), strict=True):
+        if not there:
+            item = timeline.activations[read.activation]
+            missed[read.activation] += item.bytes * item.times[item.reads.index(read.position)]
+    return tuple(
+        Spill(
+            tensor=item.name,
+            write_bytes=item.bytes if item.written is not None else 0,
+            read_bytes=reads,
+            compulsory_bytes=item.compulsory_bytes,
+        )
+        for item, reads in zip(timeline.activations, missed, strict=True)
+        if reads or not item.reads
+    )

@@ -20,7 +20,6 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from cosearch.hardware.memory.liveness import lifetimes
 from cosearch.hardware.memory.patterns import BOTH, CHIP, DRAM, Member, Pattern, Role, pattern
 from cosearch.workload import Workload
 
@@ -43,6 +42,7 @@ class Activation:
         written: position of the operator that writes it; ``None`` where it comes from DRAM.
         reads: distinct positions of the operators that read it, in order.
         times: how often the operator at each of ``reads`` reads it.
+        accesses: the write, where there is one, and the reads.
     """
 
     name: str
@@ -50,6 +50,12 @@ class Activation:
     written: int | None
     reads: tuple[int, ...]
     times: tuple[int, ...]
+    accesses: tuple[int, ...]
+
+    @property
+    def gaps(self) -> int:
+        """Between how many pairs of accesses it can be held."""
+        return max(0, len(self.accesses) - 1)
 
     @property
     def compulsory_bytes(self) -> int:
@@ -81,10 +87,13 @@ class Read:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Move:
-    """One operator's pattern priced: traffic and bytes held, each of shape (states after, moves, 1)."""
+    """One operator's pattern priced: traffic and bytes held, each of shape (states after, moves, 1).
+
+    ``reads`` says which members are read here: (place in the pattern, index in `Timeline.reads`).
+    """
 
     pattern: Pattern
-    members: tuple[int, ...]
+    reads: tuple[tuple[int, int], ...]
     traffic: Floats
     held: Floats
 
@@ -105,7 +114,7 @@ class Timeline:
         self._candidates, self.exact = _candidates(self.activations, len(workload.operators))
         chosen = set(self._candidates)
         self._fixed = sum(
-            a.compulsory_bytes if i in chosen or not _segments(a) else a.dram_bytes([False] * len(a.reads))
+            a.compulsory_bytes if i in chosen or not a.gaps else a.dram_bytes([False] * len(a.reads))
             for i, a in enumerate(self.activations)
         )
         self._moves = self._priced(len(workload.operators))
@@ -135,11 +144,9 @@ class Timeline:
         for position in range(len(self._moves) - 1, -1, -1):
             move, choice = self._moves[position], chosen[position][state, column]
             flat = state * move.pattern.source.shape[1] + choice
-            for place, member in enumerate(move.members):
-                index = self._index.get((position, member))
-                if index is not None:
-                    on_chip[index] = move.pattern.reads[flat, place] == 0
-            state = move.pattern.source[state, choice]
+            for place, index in move.reads:
+                on_chip[index] = move.pattern.reads[flat, place] == 0
+            state = move.pattern.source.reshape(-1)[flat]
         return on_chip
 
     def _priced(self, operators: int) -> list[_Move]:
@@ -158,12 +165,17 @@ class Timeline:
             traffic = (read @ shared.reads.T + size @ shared.writes.T).reshape(shape) + shared.missing[:, :, None]
             held = (size @ shared.held.T).reshape(shape)
             for row, position in enumerate(positions):
-                moves[position] = _Move(shared, who[row], traffic[row], held[row])
+                reads = tuple(
+                    (place, index)
+                    for place, member in enumerate(who[row])
+                    if (index := self._index.get((position, member))) is not None
+                )
+                moves[position] = _Move(shared, reads, traffic[row], held[row])
         return [moves[position] for position in range(operators)]
 
     def _read_bytes(self, position: int, index: int) -> float:
         item = self.activations[index]
-        if (position, index) not in self._index or (item.written is None and position == item.reads[0]):
+        if (position, index) not in self._index or position == item.accesses[0]:
             return 0.0  # not read here, or compulsory and counted elsewhere
         return float(item.bytes * item.times[item.reads.index(position)])
 
@@ -174,29 +186,43 @@ def _advance(move: _Move, best: Floats, peak: Floats, capacities: Floats) -> tup
     All of shape (states, capacities); a state that cannot be reached has infinite traffic.
     """
     source = move.pattern.source
-    traffic = best[source] + move.traffic
-    high = np.maximum(peak[source], move.held)
+    traffic = best.take(source, axis=0) + move.traffic
+    high = np.maximum(peak.take(source, axis=0), move.held)
     traffic[high > capacities] = np.inf
     if source.shape[1] == 1:
         return traffic[:, 0], high[:, 0], np.zeros(traffic.shape[::2], dtype=np.intp)
-    least = traffic.min(axis=1)
+    least = np.minimum.reduce(traffic, axis=1)
     high[traffic > least[:, None]] = np.inf
     choice = high.argmin(axis=1)
-    return least, high.min(axis=1), choice
+    return least, np.minimum.reduce(high, axis=1), choice
 
 
 def _activations(workload: Workload) -> list[Activation]:
-    return [
-        Activation(
-            name=life.tensor,
-            bytes=life.bytes,
-            written=life.written,
-            reads=(distinct := tuple(sorted(set(life.reads)))),
-            times=tuple(life.reads.count(position) for position in distinct),
+    written: dict[str, int] = {}
+    reads: dict[str, dict[int, int]] = {}
+    for position, op in enumerate(workload.operators):
+        written.setdefault(op.output, position)
+        for name in op.inputs:
+            times = reads.setdefault(name, {})
+            times[position] = times.get(position, 0) + 1
+    found = []
+    for tensor in workload.tensors:
+        name = tensor.name
+        if tensor.weight or (name not in written and name not in reads):
+            continue
+        times, start = reads.get(name, {}), written.get(name)
+        positions = tuple(times)
+        found.append(
+            Activation(
+                name=name,
+                bytes=tensor.bytes,
+                written=start,
+                reads=positions,
+                times=tuple(times.values()),
+                accesses=positions if start is None else (start, *positions),
+            )
         )
-        for life in lifetimes(workload)
-        if not life.weight
-    ]
+    return found
 
 
 def _reads(activations: Sequence[Activation]) -> list[Read]:
@@ -209,48 +235,39 @@ def _reads(activations: Sequence[Activation]) -> list[Read]:
     return sorted(found, key=lambda read: (read.position, read.activation))
 
 
-def _accesses(item: Activation) -> tuple[int, ...]:
-    return item.reads if item.written is None else (item.written, *item.reads)
-
-
-def _segments(item: Activation) -> int:
-    """Returns between how many pairs of accesses the activation can be held."""
-    return max(0, len(_accesses(item)) - 1)
-
-
-def _places(item: Activation, segment: int) -> tuple[int, ...]:
-    """Returns where the activation can be in its ``segment``, counted from 0."""
-    if item.written is None or segment in (0, _segments(item) - 1):
+def _places(item: Activation, gap: int) -> tuple[int, ...]:
+    """Returns where the activation can be in its ``gap``, counted from 0."""
+    if item.written is None or gap in (0, item.gaps - 1):
         return (DRAM, CHIP)
     return (DRAM, CHIP, BOTH)
 
 
 def _candidates(activations: Sequence[Activation], operators: int) -> tuple[tuple[int, ...], bool]:
     """Returns the activations that may be held, and whether these are all that could be."""
-    chosen = [index for index, item in enumerate(activations) if _segments(item)]
+    chosen = [index for index, item in enumerate(activations) if item.gaps]
     exact = True
     while True:
-        moves = np.ones(operators)
+        moves = [1] * operators
         for index in chosen:
             item = activations[index]
-            accesses = _accesses(item)
-            moves[accesses[0]] *= 2
-            for segment, (start, stop) in enumerate(pairwise(accesses)):
-                places = len(_places(item, segment))
-                moves[start + 1 : stop] *= places
-                moves[stop] *= places if stop == accesses[-1] else 2 * places
-        worst = int(np.argmax(moves)) if operators else 0
-        if not operators or moves[worst] <= MOST_MOVES:
+            moves[item.accesses[0]] *= 2
+            for gap, (start, stop) in enumerate(pairwise(item.accesses)):
+                places = len(_places(item, gap))
+                for position in range(start + 1, stop):
+                    moves[position] *= places
+                moves[stop] *= places if stop == item.accesses[-1] else 2 * places
+        most = max(moves, default=1)
+        if most <= MOST_MOVES:
             return tuple(chosen), exact
-        there = [i for i in chosen if _accesses(activations[i])[0] <= worst <= _accesses(activations[i])[-1]]
+        worst = moves.index(most)
+        there = [i for i in chosen if activations[i].accesses[0] <= worst <= activations[i].accesses[-1]]
         chosen.remove(min(there, key=lambda index: _gain(activations[index])))
         exact = False
 
 
 def _gain(item: Activation) -> float:
     """Returns accesses saved per operator that it is held over (its bytes cancel)."""
-    accesses = _accesses(item)
-    return len(accesses) / (accesses[-1] - accesses[0] + 1)
+    return len(item.accesses) / (item.accesses[-1] - item.accesses[0] + 1)
 
 
 def _members(
@@ -258,18 +275,19 @@ def _members(
 ) -> list[list[tuple[int, Member]]]:
     """Returns for each operator the candidates alive around it, in order of birth, and what it does with them."""
     steps: list[list[tuple[int, Member]]] = [[] for _ in range(operators)]
-    for index in sorted(candidates, key=lambda i: (_accesses(activations[i])[0], i)):
+    for index in sorted(candidates, key=lambda i: (activations[i].accesses[0], i)):
         item = activations[index]
-        accesses, copied = _accesses(item), item.written is None
-        born = Role.FETCH if copied else Role.WRITE
-        steps[accesses[0]].append((index, (born, (), _places(item, 0), copied)))
-        for segment, (start, stop) in enumerate(pairwise(accesses)):
-            places = _places(item, segment)
+        copied = item.written is None
+        places = _places(item, 0)
+        steps[item.accesses[0]].append((index, (Role.FETCH if copied else Role.WRITE, (), places, copied)))
+        for gap, (start, stop) in enumerate(pairwise(item.accesses)):
+            passing = (index, (Role.PASS, places, places, copied))
             for position in range(start + 1, stop):
-                steps[position].append((index, (Role.PASS, places, places, copied)))
-            if segment + 1 < _segments(item):
-                member: Member = (Role.READ, places, _places(item, segment + 1), copied)
+                steps[position].append(passing)
+            if gap + 1 < item.gaps:
+                later = _places(item, gap + 1)
+                steps[stop].append((index, (Role.READ, places, later, copied)))
+                places = later
             else:
-                member = (Role.LAST_READ, places, (), copied)
-            steps[stop].append((index, member))
+                steps[stop].append((index, (Role.LAST_READ, places, (), copied)))
     return steps

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cosearch.errors import SpecError
+from cosearch.hardware.identity import Same
 from cosearch.hardware.memory.packing import Block, pack
 from cosearch.hardware.memory.residency import Timeline
 from cosearch.workload import Operator, Workload
@@ -197,29 +198,14 @@ def _rows(timeline: Timeline, operators: Sequence[Operator]) -> tuple[NDArray[np
     return operands, outputs
 
 
-class _Same:
-    """A workload as a cache key: the same object, not an equal one, since comparing takes longer than solving."""
-
-    __slots__ = ("workload",)
-
-    def __init__(self, workload: Workload) -> None:
-        self.workload = workload
-
-    def __hash__(self) -> int:
-        return id(self.workload)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and other.workload is self.workload
-
-
 def residents(workload: Workload) -> Residents:
     """Returns the plans of ``workload``, which are kept for the workloads asked for last."""
-    return _residents(_Same(workload))
+    return _residents(Same(workload))
 
 
 @lru_cache(maxsize=256)
-def _residents(key: _Same) -> Residents:
-    return Residents(key.workload)
+def _residents(key: Same[Workload]) -> Residents:
+    return Residents(key.value)
 
 
 def resident_traffic(workload: Workload, capacities: ArrayLike) -> ResidentTraffic:
