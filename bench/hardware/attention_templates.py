@@ -388,12 +388,13 @@ def vitcod_ablation() -> list[str]:
         "### Engines and encoder",
         "",
         *out,
-        "The paper's own ablation could not be looked up, so these have no published figure beside them; its speed "
-        "over other accelerators (6.8 times Sanger, 10.1 times SpAtten at a density of 0.1, by its abstract) compares "
-        "with designs that are not modelled here. At 512 multipliers attention is bound by computation: the encoder "
-        "costs time (it runs on the same lines) and saves only traffic. Where it is bound by memory (64 x 64 multipliers), "
-        "the encoder pays off, and so does the denser engine: alone, the sparser one fetches a query for each score "
-        "and can be slower than no engine. End to end, linear layers dominate and no mask touches them.",
+        "The paper's own ablation could not be looked up, so these have no published figure beside them; its "
+        "speed over other accelerators (6.8 times Sanger, 10.1 times SpAtten at a density of 0.1, by its "
+        "abstract) compares with designs that are not modelled here. At 512 multipliers attention is bound by "
+        "computation: the encoder costs time (it runs on the same lines) and saves only traffic. Where it is "
+        "bound by memory (64 x 64 multipliers), the encoder pays off, and so does the denser engine: alone, "
+        "the sparser one fetches a query for each score and can be slower than no engine. End to end, linear "
+        "layers dominate and no mask touches them.",
         "",
     ]
 
