@@ -1,17 +1,19 @@
 from __future__ import annotations
 
 import dataclasses
+from math import ceil
 
 import numpy as np
 import pytest
 
 from cosearch.errors import SpecError
-from cosearch.hardware.fpga import DEVICES, Fpga, Fpgas, feasible, fits, fpga_ledger, fpga_resources
+from cosearch.hardware.fpga import DEVICES, STYLES, Fpga, Fpgas, feasible, fits, fpga_ledger, fpga_resources
 from cosearch.hardware.fpga.packing import DSP_KINDS, blocks, shape_of_pack, stream_pack
 from cosearch.hardware.fpga.parts import DEPTH
 from cosearch.hardware.fpga.pipeline import places
 from cosearch.hardware.ledger import breakdown, total
 from cosearch.hardware.technology import technology
+from cosearch.hardware.vector import lane_operations
 from cosearch.spec import FLOAT_BITS, BlockSpec, ModelSpec, TaskShape
 from cosearch.workload import Operator, OperatorKind, Tensor, Workload, workload
 
@@ -179,7 +181,7 @@ def test_what_does_not_fit_is_named_with_need_limit_and_way_out() -> None:
     assert "larger device" in str(caught.value)
 
 
-def test_feasible_says_for_each_what_fits_says_for_one() -> None:
+def test_feasible_and_the_ledger_agree_with_fits() -> None:
     load = vit(bits=4)
     items = tuple(
         design(device=device, style=style, reuse=reuse, tm=tm)
@@ -191,6 +193,65 @@ def test_feasible_says_for_each_what_fits_says_for_one() -> None:
     found = feasible(load, Fpgas(items))
     assert [not fits(load, item) for item in items] == found.tolist()
     assert 0 < found.sum() < len(items)
+    for item, good in zip(items, found, strict=True):
+        if good:
+            fpga_ledger(load, Fpgas((item,)), TECH)
+        else:
+            with pytest.raises(SpecError):
+                fpga_ledger(load, Fpgas((item,)), TECH)
+
+
+def test_luts_flip_flops_and_bytes_held_by_hand() -> None:
+    load = product(10, 40, 20)
+    fpga = design(tm=4, tk=16, tn=16, vector_lanes=3)
+    need = fpga_resources(load, fpga)
+    assert need.dsp == 4 * 16 * 16 // 2 + 3
+    assert need.lut == need.dsp * 67 + 3 * 300
+    assert need.ff == need.dsp * 77
+    cost = total(fpga_ledger(load, Fpgas((fpga,)), TECH))
+    assert cost.peak_onchip_bytes[0] == max(10 * 40, 10 * 20) + 40 * 20
+    tight = total(fpga_ledger(product(64, 1024, 1024), Fpgas((design(weight_kib=64, activation_kib=16),)), TECH))
+    assert tight.peak_onchip_bytes[0] == (64 + 16) * 1024
+
+
+def test_one_dsp_too_many_is_refused() -> None:
+    load = product(4, 4, 4)
+    just = design(device="pynq_z2", tm=1, tk=1, tn=2, vector_lanes=219)
+    assert fpga_resources(load, just).dsp == 220
+    assert not [item for item in fits(load, just) if item.limit.startswith("dsp")]
+    over = dataclasses.replace(just, vector_lanes=220)
+    assert [item.excess for item in fits(load, over) if item.limit.startswith("dsp")] == [pytest.approx(1 / 220)]
+    with pytest.raises(SpecError, match="has 220 DSPs, but the temporal design needs 221"):
+        fpga_ledger(load, Fpgas((over,)), TECH)
+
+
+def test_vector_operators_cost_energy_and_dram_what_the_technology_says() -> None:
+    for style in STYLES:
+        load = vit()
+        cost = total(fpga_ledger(load, Fpgas((design(style=style, device="u250"),)), TECH))
+        assert cost.vector_j[0] == pytest.approx(14e-12 * sum(lane_operations(op) for op in load.operators))
+        assert cost.dram_j[0] == pytest.approx(cost.dram_bytes[0] * 8e-12 * TECH.dram_pj_per_bit)
+        assert cost.leakage_j[0] == pytest.approx(DEVICES["u250"].static_w * cost.latency_s[0])
+    hbm = total(fpga_ledger(load, Fpgas((design(device="u280"),)), TECH))
+    assert hbm.dram_j[0] == pytest.approx(hbm.dram_bytes[0] * 8e-12 * 250 / 64)
+
+
+def test_a_pipeline_reads_the_image_and_writes_the_result() -> None:
+    load = vit()
+    size = {tensor.name: tensor.bytes for tensor in load.tensors}
+    cost = total(fpga_ledger(load, Fpgas((design(style="dataflow", device="u250"),)), TECH))
+    assert cost.dram_bytes[0] == size["image"] + size["head"]
+
+
+def test_a_pipeline_keeps_twice_what_later_stages_read() -> None:
+    load = vit(depth=1, dim=64, heads=1)  # 17 tokens
+    fpga = design(style="dataflow", reuse=1 << 20, device="zcu102")  # one multiplier a layer
+    weights = sum(ceil(op.k * op.n / 2048) for op in load.operators if op.weights)  # words of 9 bits
+    stream, operand = 17 * 64 * 16, 17 * 64 * 8
+    # keys and values beside their multipliers, queries and the stream between stages, each for two images
+    assert fpga_resources(load, fpga).bram18 == weights + 2 * (2 + 1 + 1)
+    held = total(fpga_ledger(load, Fpgas((fpga,)), TECH)).peak_onchip_bytes[0]
+    assert held == load.weight_bytes + (2 * 3 * operand + 2 * stream) / 8
 
 
 def test_weights_that_block_ram_has_no_room_for_go_to_ultraram() -> None:

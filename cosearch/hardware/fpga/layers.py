@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cosearch.hardware.fpga.pipeline import Place, places
+from cosearch.hardware.identity import Same
 from cosearch.hardware.memory import live_bytes
 from cosearch.hardware.vector import lane_operations
 from cosearch.workload import Operator, OperatorKind, Workload
@@ -70,7 +72,8 @@ class Layers:
         leads: 1 where it leads its stage.
         waits: 1 where it needs everything at once.
         outside_bits: bits that come from outside or leave: image and result.
-        kept_bits: bits of its inputs that an earlier stage made, and that a pipeline keeps until it reads them.
+        kept_bits: bits of its inputs, a product's right operand left out, that an earlier stage made: a pipeline keeps
+            them until it reads them.
     """
 
     members: tuple[int, ...]
@@ -101,16 +104,21 @@ class Layers:
         """Multiply-accumulates, shape (rows, 1); 0 for a vector operator."""
         return self.m * self.k * self.n * self.count * self.product
 
-    @classmethod
-    def of(cls, workload: Workload) -> Layers:
-        """Returns the layers of ``workload``."""
-        rows: dict[_Row, int] = {}
-        members = [rows.setdefault(row, len(rows)) for row in _rows(workload)]
-        columns = {
-            item.name: np.array([[getattr(row, item.name)] for row in rows], dtype=np.float64) for item in fields(_Row)
-        }
-        repeats = np.bincount(members, minlength=len(rows)).astype(np.float64).reshape(-1, 1)
-        return cls(members=tuple(members), repeats=repeats, **columns)
+    @staticmethod
+    def of(workload: Workload) -> Layers:
+        """Returns the layers of ``workload``, kept for the workloads asked for last."""
+        return _layers(Same(workload))
+
+
+@lru_cache(maxsize=256)
+def _layers(key: Same[Workload]) -> Layers:
+    rows: dict[_Row, int] = {}
+    members = [rows.setdefault(row, len(rows)) for row in _rows(key.value)]
+    columns = {
+        item.name: np.array([[getattr(row, item.name)] for row in rows], dtype=np.float64) for item in fields(_Row)
+    }
+    repeats = np.bincount(members, minlength=len(rows)).astype(np.float64).reshape(-1, 1)
+    return Layers(members=tuple(members), repeats=repeats, **columns)
 
 
 def _rows(workload: Workload) -> list[_Row]:
@@ -151,7 +159,7 @@ def _row(
     left: Sequence[str] = sources[:1] if product else sources
     right = op.inputs[-1] if product else ""
     outside = [name for name in left if name not in made]
-    kept = {name for name in sources if name in made and made[name] < place.stage}
+    kept = [name for name in dict.fromkeys(left) if name in made and made[name] < place.stage]
     if op.kind is OperatorKind.SCORE:  # reads what it needs of a tensor that others made
         a_size = float(op.elements * op.a_bits)
     elif product:  # of a tensor that holds both operands, each reads its own part
@@ -179,6 +187,6 @@ def _row(
         leads=float(place.leads),
         waits=float(place.waits),
         outside_bits=sum(size[name] for name in outside) + (size[op.output] if leaves else 0.0),
-        # a product keeps its right operand beside its multipliers; that is counted there
-        kept_bits=sum(size[name] for name in kept if not product or name != right),
+        # of a tensor that holds both operands, only the left one: the right one lies beside the multipliers
+        kept_bits=a_size * len(kept) if product else sum(size[name] for name in kept),
     )

@@ -1,9 +1,9 @@
 """What arithmetic and memories take of an FPGA.
 
 Multipliers. A DSP of 27 x 18 bits makes two products of up to 8 bits that share an operand (Xilinx WP486), or four of
-up to 4 bits, two operands times two (Xilinx WP521); a DSP58 adds three products of 8 bits (AM004). Wider ones take a
-DSP each. A DSP48E1 has no room for four products (assumption: two). In LUTs, a multiplier with its adder takes
-``1.1 * w * a`` of them, and an engine 300 on top (FINN-R, Blott et al. 2018, as FINN's estimator has it).
+up to 4 bits, two operands times two (Xilinx WP521); a DSP58 adds three products of 8 bits (AM004, from memory). Wider
+ones take a DSP each. A DSP48E1 has no room for four products (assumption: two). In LUTs, a multiplier with its adder
+takes ``1.1 * w * a`` of them, and an engine 300 on top (FINN-R, Blott et al. 2018, as FINN's estimator has it).
 
 Memories. A block RAM of 18 Kbit is 512 words of 36 bits, or 1024 of 18, and so on down to 16384 of one bit (UG573); an
 UltraRAM 4096 words of 72 bits. Memories of up to 64 words are made of LUTs, 64 bits each (UG574). Where there is
@@ -44,8 +44,8 @@ ENGINE_LUTS = 300.0
 LUT_PER_BIT2 = 1.1
 """FINN-R: LUTs of a multiply-accumulate for each product of its operands' bits."""
 LUT_PER_DSP = 67.0
-"""LUTs of a whole design for each of its DSPs: 123.4 thousand for 1850 in UbiMoE on a ZCU102 (Dong et al. 2025, table
-II, as a survey quotes it). AMD's DPU B3136 on a KV260 has 83 (45433 for 548)."""
+"""LUTs of a whole design for each of its DSPs: 123.4 thousand for 1850 in UbiMoE on a ZCU102 (Dong et al. 2025; read in
+notes that quote its table). AMD's DPU B3136 on a KV260 has 83 (45433 for 548, Kria documentation)."""
 FF_PER_DSP = 77.0
 """Flip-flops likewise: 142.6 thousand for 1850 in UbiMoE."""
 LANE_LUTS = 300.0

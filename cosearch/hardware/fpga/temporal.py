@@ -8,7 +8,9 @@
 - Weights stream from DRAM once an image. The right operand is held in panels of half the memory for weights; a left
   operand that is not on the chip comes once for each panel.
 - Of an activation, the share ``capacity / bytes alive`` stays on the chip, at the worst time of its life (at most all
-  of it); the rest goes to DRAM and back. The shares fit at any time: they add up to the capacity at most.
+  of it); the rest goes to DRAM and back. The shares fit at any time: they add up to the capacity at most. Whole tensors
+  (`cosearch.hardware.memory`) would save more, but with shares more memory never adds traffic, however often an
+  operand is fetched.
 """
 
 from __future__ import annotations
