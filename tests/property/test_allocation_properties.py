@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from itertools import pairwise, product
 
 import numpy as np
@@ -223,6 +224,31 @@ def test_no_capacity_moves_everything_and_enough_moves_the_compulsory(load):
     assert traffic.peak_bytes[0] == 0
     assert not traffic.reads_avoided[..., 0].any()
     assert not traffic.writes_avoided[:, 0].any()
+
+
+def fragmented(seed: int) -> Workload:
+    """30 operators that each read one to three of the five newest tensors: often harder to place than to sum up."""
+    rng = random.Random(seed)
+    names, inputs = ["image"], []
+    for i in range(30):
+        recent = names[-5:]
+        inputs.append(tuple(rng.sample(recent, min(len(recent), rng.randint(1, 3)))))
+        names.append(f"t{i}")
+    return network(inputs, {name: rng.randint(1, 100) for name in names})
+
+
+def test_where_offsets_need_more_than_the_sum_allocations_stay_sound_and_monotone():
+    harder = 0
+    for seed in range(40):
+        load, capacities = fragmented(seed), np.arange(0, 420, 20)
+        traffic = resident_traffic(load, capacities).dram_bytes
+        assert np.all(np.diff(traffic) <= 0)
+        for capacity, moved in zip(capacities, traffic, strict=True):
+            allocation = allocate(load, float(capacity))
+            assert replayed(load, allocation) == allocation.dram_bytes == moved
+            assert allocation.peak_bytes <= capacity
+            harder += not allocation.optimal
+    assert harder > 10, "these networks test what they are meant to"
 
 
 @st.composite

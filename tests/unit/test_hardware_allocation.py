@@ -9,7 +9,7 @@ import pytest
 
 from cosearch.errors import SpecError
 from cosearch.hardware.memory import Lifetime, allocate, lifetimes, live_bytes, resident_traffic
-from cosearch.hardware.memory.packing import Block, greedy_by_size, most_alive, pack
+from cosearch.hardware.memory.packing import Block, fit, greedy_by_size, most_alive, pack
 from cosearch.spec import BlockSpec, ModelSpec, TaskShape
 from cosearch.workload import Operator, OperatorKind, Tensor, Workload, workload
 
@@ -152,13 +152,8 @@ def test_results_follow_the_order_of_the_capacities():
     assert none.dram_bytes.shape == (0,)
 
 
-def test_fragmentation_costs_traffic_not_correctness():
-    """Sums that fit without offsets that do: the fast allocation then takes the next plan, and says so."""
-    blocks = [
-        Block(bytes=2, first=0, last=1),
-        Block(bytes=1, first=0, last=3),
-        Block(bytes=2, first=2, last=2),
-    ]
+def test_blocks_that_do_not_meet_share_a_place():
+    blocks = [Block(bytes=2, first=0, last=1), Block(bytes=1, first=0, last=3), Block(bytes=2, first=2, last=2)]
     offsets, height = pack(blocks)
     assert height == most_alive(blocks) == 3
     assert offsets[0] == offsets[2]
@@ -166,15 +161,19 @@ def test_fragmentation_costs_traffic_not_correctness():
 
 def test_packing_beats_greedy_where_large_blocks_first_is_wrong():
     blocks = [
-        Block(bytes=4, first=0, last=1),
-        Block(bytes=3, first=1, last=2),
-        Block(bytes=3, first=0, last=0),
-        Block(bytes=4, first=2, last=3),
-        Block(bytes=3, first=3, last=4),
-        Block(bytes=4, first=4, last=4),
+        Block(bytes=3, first=2, last=4),
+        Block(bytes=4, first=1, last=2),
+        Block(bytes=3, first=3, last=5),
+        Block(bytes=2, first=3, last=3),
     ]
-    assert pack(blocks)[1] == most_alive(blocks) == 7
-    assert greedy_by_size(blocks)[1] >= 7
+    assert pack(blocks)[1] == most_alive(blocks) == 8
+    assert greedy_by_size(blocks)[1] == 9
+
+
+def test_a_search_for_offsets_says_where_it_got_stuck():
+    blocks = [Block(bytes=2, first=0, last=1), Block(bytes=1, first=1, last=2), Block(bytes=2, first=3, last=3)]
+    assert fit(blocks, 2) == (None, 1)
+    assert fit(blocks, 3)[0] is not None
 
 
 def test_a_shrinking_block_makes_room_for_others():

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Block", "greedy_by_size", "most_alive", "pack"]
+__all__ = ["Block", "fit", "greedy_by_size", "most_alive", "pack"]
 
 MOST_VISITS = 3000
 """Situations that one search may enter, about 2 microseconds each."""
@@ -66,7 +66,7 @@ def most_alive(blocks: Sequence[Block]) -> int:
 def pack(blocks: Sequence[Block]) -> tuple[tuple[int, ...], int]:
     """Returns an offset in bytes for each of ``blocks``, and the height reached; deterministic."""
     bound = most_alive(blocks)
-    found = _search(blocks, bound)
+    found, _ = fit(blocks, bound)
     if found is not None:
         return found, bound
     best, height = greedy_by_size(blocks)
@@ -75,7 +75,7 @@ def pack(blocks: Sequence[Block]) -> tuple[tuple[int, ...], int]:
         middle = (low + height) // 2
         if middle in (low, height):
             break
-        found = _search(blocks, middle)
+        found, _ = fit(blocks, middle)
         if found is None:
             low = middle
         else:
@@ -107,19 +107,23 @@ def _height(blocks: Sequence[Block], offsets: Sequence[int]) -> int:
     return max((offset + block.bytes for offset, block in zip(offsets, blocks, strict=True)), default=0)
 
 
-def _search(blocks: Sequence[Block], height: int) -> tuple[int, ...] | None:
-    """Returns offsets within ``height``, or ``None`` where none were found in `MOST_VISITS` situations."""
+def fit(blocks: Sequence[Block], height: int) -> tuple[tuple[int, ...] | None, int]:
+    """Returns offsets within ``height``, or ``None`` where none were found in `MOST_VISITS` situations.
+
+    The second result is the block before which the search got stuck, of those that it reached the last in time.
+    """
     order, alive = _by_time(blocks)
     sizes = [blocks[index].bytes for index in order]
     offsets = [0] * len(order)
     choices: list[list[int]] = []  # offsets that were not tried yet, the next one last
     dead: set[tuple[int, ...]] = set()
-    visits = 0
+    visits = deepest = 0
     while len(choices) < len(order):
         depth = len(choices)
         visits += 1
+        deepest = max(deepest, depth)
         if visits > MOST_VISITS:
-            return None
+            return None, order[deepest]
         if dead and (depth, *[offsets[i] for i, _ in alive[depth]]) in dead:
             choices.append([])
         else:
@@ -130,14 +134,14 @@ def _search(blocks: Sequence[Block], height: int) -> tuple[int, ...] | None:
         while not choices[-1]:
             choices.pop()
             if not choices:
-                return None
+                return None, order[deepest]
             dead.add((len(choices), *[offsets[i] for i, _ in alive[len(choices)]]))
         depth = len(choices) - 1
         offsets[depth] = choices[depth].pop()
     found = [0] * len(order)
     for depth, index in enumerate(order):
         found[index] = offsets[depth]
-    return tuple(found)
+    return tuple(found), -1
 
 
 def _by_time(blocks: Sequence[Block]) -> tuple[list[int], list[list[tuple[int, int]]]]:

@@ -119,6 +119,10 @@ class Timeline:
         )
         self._moves = self._priced(len(workload.operators))
 
+    def row(self, position: int, activation: int) -> int:
+        """Returns the index in `reads` of the operator at ``position`` reading an activation."""
+        return self._index[position, activation]
+
     def solve(self, capacities: Floats) -> tuple[Floats, Floats, Bools]:
         """Returns the best residency for each capacity.
 

@@ -1,9 +1,11 @@
 """The residency that every capacity gets, offsets included, for arrays of capacities.
 
 `Timeline.solve` is exact for the sum of the bytes held; a plan also needs offsets, and these may need more than the sum
-(fragmentation). So a capacity gets the first plan that fits in the chain of plans of falling peak that starts at its
-own. The chain does not depend on who asks, and traffic rises along it: a larger capacity never gets more traffic, and
-a capacity gets the same answer alone as among thousands.
+(fragmentation). Such a plan is thinned out until its offsets need no more than its sum: where the search for offsets
+got stuck, the stay leaves that is cheapest to do without. A capacity gets the best of all plans that fit, thinned out
+or not, of the chain of plans with falling sums that starts at its own. The chain does not depend on who asks, and a
+larger capacity has all the plans of a smaller one: it never gets more traffic, and a capacity gets the same answer
+alone as among thousands.
 """
 
 from __future__ import annotations
@@ -12,13 +14,14 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cosearch.errors import SpecError
 from cosearch.hardware.identity import Same
-from cosearch.hardware.memory.packing import Block, pack
+from cosearch.hardware.memory.packing import Block, fit, pack
 from cosearch.hardware.memory.residency import Timeline
 from cosearch.workload import Operator, Workload
 
@@ -95,14 +98,59 @@ class Residents:
         self._sums: list[float] = []
         self._upto: list[float] = []
         self._plans: list[Plan] = []
+        self._thin: dict[float, Plan] = {}
 
     def plan(self, capacity: float) -> Plan:
         """Returns the plan for ``capacity`` bytes."""
-        while True:
-            total, plan = self._least(capacity)
-            if plan.peak_bytes <= capacity or total == 0:
+        total, plan = self._least(capacity)
+        best: Plan | None = None
+        while best is None or plan.dram_bytes < best.dram_bytes:  # no plan below has less traffic than this one
+            if plan.peak_bytes <= capacity:
                 return plan
-            capacity = min(capacity, total - 1)
+            thin = self._thinned_out(total, plan)
+            if best is None or thin.dram_bytes < best.dram_bytes:
+                best = thin
+            total, plan = self._least(total - 1)
+        return best
+
+    def _thinned_out(self, total: float, plan: Plan) -> Plan:
+        """Returns ``plan`` without some of its stays, so that its offsets need no more than ``total`` bytes."""
+        known = self._thin.get(total)
+        if known is not None:
+            return known
+        timeline, on_chip = self.timeline, plan.on_chip.copy()
+        while True:
+            blocks = runs(timeline, on_chip)
+            offsets, stuck = fit([block for _, block in blocks], int(total))
+            if offsets is not None:
+                break
+            position = blocks[stuck][1].first
+            there = [
+                row
+                for row, read in enumerate(timeline.reads)
+                if on_chip[row] and read.start is not None and read.start <= position <= read.position
+            ]
+            on_chip[min(there, key=lambda row: (self._loss(row, on_chip), row))] = False
+        thin = Plan(
+            on_chip=on_chip,
+            blocks=blocks,
+            offsets=offsets,
+            dram_bytes=sum(map(self._moved, range(len(timeline.activations)), repeat(on_chip))),
+            peak_bytes=max((low + block.bytes for low, (_, block) in zip(offsets, blocks, strict=True)), default=0),
+        )
+        return self._thin.setdefault(total, thin)
+
+    def _moved(self, index: int, on_chip: NDArray[np.bool_]) -> int:
+        """Returns the traffic of an activation."""
+        item = self.timeline.activations[index]
+        return item.dram_bytes([bool(on_chip[self.timeline.row(position, index)]) for position in item.reads])
+
+    def _loss(self, row: int, on_chip: NDArray[np.bool_]) -> int:
+        """Returns the traffic added when the read in ``row`` is no longer served on chip."""
+        index = self.timeline.reads[row].activation
+        without = on_chip.copy()
+        without[row] = False
+        return self._moved(index, without) - self._moved(index, on_chip)
 
     def bound(self, capacity: float) -> tuple[int, int]:
         """Returns the least traffic that any allocation can have, and the lowest peak at that traffic, in bytes.
