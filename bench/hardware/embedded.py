@@ -296,18 +296,17 @@ Ours is optimistic, as a model without stalls of control, of memory ports and of
 UbiMoE and by 2.7 for Edge-MoE, whose experts, gates and router this workload lacks. That the 8-bit engines come within
 a sixth says less than it seems: how many lanes the vector units have, and how many tokens HeatViT keeps, no source
 gave, so these are our choices (the engine's own time, in brackets, does not depend on the lanes). The notes print 300
-MHz for HeatViT, at which ours would take half. Power is lower than reported: our engine waits for the vector unit, and
-what it draws meanwhile beside the static part is not modelled.
+MHz for HeatViT, at which ours would take half. Power is lower than reported, by 1.3 to 3: our engine waits for the
+vector unit, and what it draws meanwhile beside the static part is not modelled.
 
-HeatViT reports 3.46 to 4.89 times its own dense baseline (abstract). Ours, on the same DSPs, tokens kept at 0.7 three
-times, against 16 bits and all tokens:
+HeatViT reports 3.46 to 4.89 times the speed of its baseline (abstract; that this has 16 bits and all tokens: from
+memory). Ours, on the same DSPs, tokens kept at 0.7 three times, against 16 bits and all tokens:
 
 {speedup}
 
-The direction agrees; ours is lower for all but the largest model, for the vector unit does not become faster with
-narrower operands.
+The direction agrees; ours is lower for all three, for the vector unit does not become faster with narrower operands.
 
-ViTA keeps its engine busy to nearly 90 % (abstract). Ours, on 128 DSPs of a PYNQ-Z2, vector unit left out:
+ViTA keeps its hardware busy to nearly 90 % (abstract). Ours, an engine of 128 DSPs on a PYNQ-Z2, vector unit left out:
 
 {engines}
 
