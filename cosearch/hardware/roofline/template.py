@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Literal, get_args
 
@@ -170,6 +170,11 @@ class Rooflines:
     """Rooflines as a `cosearch.hardware.ledger.Batch`."""
 
     items: tuple[Roofline, ...]
+
+    @classmethod
+    def of(cls, items: Sequence[Roofline]) -> Rooflines:
+        """Returns ``items`` as a batch, in their order."""
+        return cls(tuple(items))
 
     def __len__(self) -> int:
         return len(self.items)
