@@ -9,6 +9,7 @@ from cosearch.errors import EvaluationError, SpecError
 from cosearch.evaluator import Context, Metric
 from cosearch.hardware import SystolicArray, build
 from cosearch.hardware import technology as find_technology
+from cosearch.hardware.groups import require_integers
 from cosearch.references import interpreter, matrix_products, run
 from cosearch.spec import Candidate
 from cosearch.workload import workload
@@ -58,15 +59,18 @@ class _Tool:
         """Returns the metrics of one candidate.
 
         Raises:
-            EvaluationError: the accelerator cannot exist or is no systolic array, or the tool failed or took too long.
+            EvaluationError: the accelerator cannot exist, is no systolic array or cannot run the model; or the tool
+                failed, or took too long.
         """
+        load = workload(candidate.model)
         try:
             array = build(candidate.accelerator)
+            require_integers(load, "a systolic array")
         except SpecError as error:
             raise EvaluationError(str(error)) from error
         if not isinstance(array, SystolicArray):
             raise EvaluationError(f"{self.name} knows the 'systolic' template, not {candidate.accelerator.template!r}")
-        products = matrix_products(workload(candidate.model))
+        products = matrix_products(load)
         found = run(self.name, products, array, self._technology, limit_s=self._limit_s)
         cycles = sum(figures["compute_cycles"] + figures["stall_cycles"] for figures in found)
         values = {

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cosearch_evaluators.references import AccelForge, ScaleSim, ZigZag
 
 from cosearch.errors import EnvironmentProblem, EvaluationError, NotFoundError
 from cosearch.evaluator import Context, Evaluator
@@ -12,13 +14,13 @@ from cosearch.references import REFERENCES, Reference, catalogue, matrix_product
 from cosearch.spec import AcceleratorSpec, BlockSpec, Candidate, ModelSpec, TaskShape
 from cosearch.testing import EvaluatorContract
 from cosearch.workload import workload
-from cosearch_evaluators.references import AccelForge, ScaleSim, ZigZag
 
 MODEL = ModelSpec(
     task=TaskShape(image=(32, 32), channels=3, classes=10),
     patch=8,
     dim=32,
-    blocks=(BlockSpec(heads=2, mlp_hidden=64), BlockSpec(heads=2, mlp_hidden=64)),
+    blocks=(BlockSpec(heads=2, mlp_hidden=64, weight_bits=4, activation_bits=8),) * 2,
+    edge_bits=8,
 )
 FIELDS = {"rows": 8, "cols": 8, "ifmap_kib": 32, "filter_kib": 32, "ofmap_kib": 32}
 
@@ -101,6 +103,12 @@ def test_an_unknown_technology_leads_nowhere() -> None:
 def test_an_accelerator_that_cannot_exist_fails_the_candidate_alone() -> None:
     with pytest.raises(EvaluationError, match="rows is 0"):
         ZigZag().evaluate(candidate(rows=0), Context(seed=1))
+
+
+def test_a_model_of_floats_fails_the_candidate_alone() -> None:
+    floats = replace(MODEL, blocks=(BlockSpec(heads=2, mlp_hidden=64),))
+    with pytest.raises(EvaluationError, match="floating-point operands, but a systolic array multiplies integers"):
+        ZigZag().evaluate(Candidate(model=floats, accelerator=candidate().accelerator), Context(seed=1))
 
 
 def test_a_tool_that_takes_too_long_fails_the_candidate_alone(tmp_path) -> None:
