@@ -10,7 +10,8 @@ Each runs in an interpreter of its own, because none of them installs beside the
 numpy 2.4, ZigZag needs a package that it does not name, AccelForge a newer Python. `install` makes the interpreter;
 ``COSEARCH_ZIGZAG_PYTHON`` and its like name one that is there already.
 
-A tool is given the matrix products alone, and the array in its own terms; what it does not know (the width of
+A tool is given the matrix products alone, one after another, and the array in its own terms: none knows of fused
+attention or of memories that keep activations or weights on the chip. What else it does not know (the width of
 operands, for SCALE-Sim) is said in its `Reference`.
 """
 

@@ -105,6 +105,12 @@ def test_an_accelerator_that_cannot_exist_fails_the_candidate_alone() -> None:
         ZigZag().evaluate(candidate(rows=0), Context(seed=1))
 
 
+def test_an_accelerator_of_another_kind_fails_the_candidate_alone() -> None:
+    roofline = AcceleratorSpec.of("roofline", {"device": "raspberry_pi_5"})
+    with pytest.raises(EvaluationError, match=r"^zigzag knows the 'systolic' template, not 'roofline'$"):
+        ZigZag().evaluate(Candidate(model=MODEL, accelerator=roofline), Context(seed=1))
+
+
 def test_a_model_of_floats_fails_the_candidate_alone() -> None:
     floats = replace(MODEL, blocks=(BlockSpec(heads=2, mlp_hidden=64),))
     with pytest.raises(EvaluationError, match="floating-point operands, but a systolic array multiplies integers"):
