@@ -13,9 +13,9 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from cosearch.spec import AcceleratorSpec, Candidate, ModelSpec, Scalar
+from cosearch.spec import AcceleratorSpec, Candidate, ModelSpec, Scalar, Violation
 
-__all__ = ["BatchEvaluator", "Context", "Evaluator", "Metric"]
+__all__ = ["BatchEvaluator", "Context", "Evaluator", "LimitingEvaluator", "Metric"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +84,18 @@ class BatchEvaluator(Evaluator, Protocol):
         self, model: ModelSpec, accelerators: Sequence[AcceleratorSpec]
     ) -> Mapping[str, NDArray[np.float64]]:
         """Returns, for each metric, an array of shape (accelerators,), equal to what `evaluate` gives one by one."""
+        ...
+
+
+@runtime_checkable
+class LimitingEvaluator(Evaluator, Protocol):
+    """An evaluator that knows of pairs that cannot be, such as a model that a device's memory does not hold."""
+
+    def violations(self, candidate: Candidate) -> Sequence[Violation]:
+        """Returns the limits that a pair breaks, and by how much; nothing where it can be scored.
+
+        The search asks before it evaluates: a pair that breaks one is infeasible, not failed, and gets no metrics.
+        """
         ...
 
 

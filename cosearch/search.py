@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from cosearch.errors import EvaluationError, SpecError, UserError
-from cosearch.evaluator import BatchEvaluator, Context, Evaluator
+from cosearch.evaluator import BatchEvaluator, Context, Evaluator, LimitingEvaluator
 from cosearch.front import FrontBuilder, Member, Objective
 from cosearch.plugins import PluginRef
 from cosearch.pool import Job, Pool
@@ -117,23 +117,38 @@ def training_seed(run_seed: int, model_id: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{run_seed}/{model_id}".encode()).digest()[:7], "big")
 
 
-def cost_batch(problem: Problem, candidates: Sequence[Candidate]) -> list[dict[str, float] | str]:
-    """Returns what the cheap evaluators give for candidates that share a model: metrics, or why it failed."""
-    costs: list[dict[str, float] | str] = [{} for _ in candidates]
+Costing = dict[str, float] | tuple[Violation, ...] | str
+"""What the cheap evaluators say of a candidate: metrics, which limits of theirs it breaks, or why it failed."""
+
+
+def cost_batch(problem: Problem, candidates: Sequence[Candidate]) -> list[Costing]:
+    """Returns what the cheap evaluators give for candidates that share a model."""
+    costs: list[Costing] = [{} for _ in candidates]
     for evaluator in problem.cheap:
-        columns = _columns(evaluator, candidates)
-        for i, candidate in enumerate(candidates):
+        if isinstance(evaluator, LimitingEvaluator):
+            for i, candidate in enumerate(candidates):
+                if isinstance(costs[i], dict) and (broken := tuple(_violations(evaluator, candidate))):
+                    costs[i] = broken
+        left = [i for i, cost in enumerate(costs) if isinstance(cost, dict)]
+        columns = _columns(evaluator, [candidates[i] for i in left]) if left else {}
+        for place, i in enumerate(left):
             known = costs[i]
-            if isinstance(known, str):
-                continue
+            assert isinstance(known, dict)
             if columns is not None:
-                known.update({name: column[i] for name, column in columns.items()})
+                known.update({name: column[place] for name, column in columns.items()})
                 continue
             try:
-                known.update(evaluator.evaluate(candidate, Context(seed=problem.seed, task=problem.task)))
+                known.update(evaluator.evaluate(candidates[i], Context(seed=problem.seed, task=problem.task)))
             except (EvaluationError, SpecError) as error:
                 costs[i] = str(error)
     return costs
+
+
+def _violations(evaluator: LimitingEvaluator, candidate: Candidate) -> Sequence[Violation]:
+    try:
+        return evaluator.violations(candidate)
+    except (EvaluationError, SpecError):
+        return ()  # evaluating it gives the reason
 
 
 def _columns(evaluator: Evaluator, candidates: Sequence[Candidate]) -> dict[str, list[float]] | None:
@@ -245,6 +260,8 @@ class Leg:
         for one, cost in zip(batch, cost_batch(self.problem, candidates), strict=True):
             if isinstance(cost, str):
                 one.failed = cost
+            elif isinstance(cost, tuple):
+                one.violations += cost
             else:
                 one.metrics.update(cost)
         self.counts.costed += len(batch)

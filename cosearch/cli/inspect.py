@@ -1,4 +1,4 @@
-"""``cosearch estimate``, ``space``, ``list`` and ``schema``: looking without searching."""
+"""``cosearch space``, ``list`` and ``schema``: looking without searching."""
 
 from __future__ import annotations
 
@@ -13,18 +13,10 @@ from cosearch.cli.common import make_console
 
 if TYPE_CHECKING:
     from cosearch.space import Space
-    from cosearch.spec import Candidate, TaskShape
+    from cosearch.spec import TaskShape
 
 __all__ = ["add_to"]
 
-ESTIMATE_EXAMPLES = """\
-Examples:
-
-  cosearch estimate --dim 192 --depth 12 --heads 3 --rows 32 --cols 32        DeiT-Tiny, 8 bits
-  cosearch estimate --dim 192 --depth 12 --heads 3 --weight-bits 4 --pe-bits 4 --dataflow os
-  cosearch estimate pair                                                      what 'cosearch export' wrote
-  cosearch estimate pair.json                                                 a line of 'cosearch space sample'
-"""
 SPACE_EXAMPLES = """\
 Examples:
 
@@ -42,7 +34,6 @@ DIGIT_PAIRS = "16x16x1:10x2"
 
 def add_to(app: typer.Typer) -> None:
     """Adds the commands."""
-    app.command(epilog=ESTIMATE_EXAMPLES)(estimate)
     spaces = typer.Typer(
         help="Look into a search space.", epilog=SPACE_EXAMPLES, no_args_is_help=True, rich_markup_mode="rich"
     )
@@ -51,92 +42,6 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(spaces, name="space")
     app.command("list")(list_parts)
     app.command()(schema)
-
-
-def estimate(
-    file: Annotated[
-        Path | None, typer.Argument(help="An exported folder, or a pair as JSON.", show_default=False)
-    ] = None,
-    image: Annotated[int, typer.Option(help="Side of the image, pixels.")] = 224,
-    classes: Annotated[int, typer.Option()] = 1000,
-    patch: Annotated[int, typer.Option()] = 16,
-    dim: Annotated[int, typer.Option()] = 192,
-    depth: Annotated[int, typer.Option()] = 12,
-    heads: Annotated[int, typer.Option()] = 3,
-    mlp_ratio: Annotated[float, typer.Option()] = 4.0,
-    weight_bits: Annotated[int, typer.Option()] = 8,
-    activation_bits: Annotated[int, typer.Option()] = 8,
-    rows: Annotated[int, typer.Option()] = 32,
-    cols: Annotated[int, typer.Option()] = 32,
-    dataflow: Annotated[str, typer.Option(help="ws, os or is.")] = "ws",
-    buffer_kib: Annotated[int, typer.Option(help="Each of the three scratchpads, KiB.")] = 64,
-    dram_gb_per_s: Annotated[float, typer.Option(help="DRAM bandwidth, 1e9 bytes per second.")] = 4.0,
-    clock_mhz: Annotated[float, typer.Option()] = 500.0,
-    pe_bits: Annotated[int, typer.Option(help="Operand width of one multiplier.")] = 8,
-    technology: Annotated[str, typer.Option(help="Table of energies and areas.")] = "horowitz_45nm",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Estimate the cost of one pair, with a table of its operators."""
-    from cosearch import hardware
-    from cosearch.cli.show import cost_tables
-    from cosearch.spec import AcceleratorSpec, BlockSpec, Candidate, ModelSpec, Scalar, TaskShape, to_json
-    from cosearch.workload import workload
-
-    if file is not None:
-        candidate = _read_candidate(file)
-    else:
-        block = BlockSpec(
-            heads=heads, mlp_hidden=round(mlp_ratio * dim), weight_bits=weight_bits, activation_bits=activation_bits
-        )
-        task = TaskShape(image=(image, image), channels=3, classes=classes)
-        edge = max(weight_bits, activation_bits)
-        parameters: dict[str, Scalar] = {
-            "rows": rows,
-            "cols": cols,
-            "dataflow": dataflow,
-            "ifmap_kib": buffer_kib,
-            "filter_kib": buffer_kib,
-            "ofmap_kib": buffer_kib,
-            "dram_bytes_per_s": dram_gb_per_s * 1e9,
-            "clock_hz": clock_mhz * 1e6,
-            "pe_bits": pe_bits,
-        }
-        candidate = Candidate(
-            model=ModelSpec(task=task, patch=patch, dim=dim, blocks=(block,) * depth, edge_bits=edge),
-            accelerator=AcceleratorSpec.of("systolic", parameters),
-        )
-    array = hardware.build(candidate.accelerator)
-    load = workload(candidate.model)
-    cost = hardware.estimate(load, array, hardware.technology(technology))
-    if as_json:
-        print(json.dumps(to_json(cost), indent=1, sort_keys=True))
-        return
-    console = make_console()
-    for table in cost_tables(candidate, load, cost):
-        console.print(table)
-
-
-def _read_candidate(path: Path) -> Candidate:
-    """Returns the pair in an exported folder, or in JSON: a candidate, or a line of ``cosearch space sample``."""
-    from cosearch.errors import FileError, SpecError
-    from cosearch.spec import Candidate, from_json
-
-    try:
-        if path.is_dir():
-            model, accelerator = (json.loads((path / f"{n}.json").read_text("utf-8")) for n in ("model", "accelerator"))
-            data = {"model": model, "accelerator": accelerator["spec"]}
-        else:
-            data = json.loads(path.read_text(encoding="utf-8"))
-            data = data.get("candidate", data) if isinstance(data, dict) else data
-        return from_json(Candidate, data)
-    except OSError as error:
-        raise FileError(
-            str(path), "", f"cannot be read ({error.strerror})", "name an exported folder or JSON"
-        ) from error
-    except (ValueError, KeyError) as error:
-        raise FileError(str(path), "", f"holds no pair ({error})", "see what 'cosearch space sample' prints") from error
-    except SpecError as error:
-        raise FileError(str(path), error.field, error.problem, error.remedy) from error
 
 
 def describe(space: SpaceArgument, task: TaskOption = DIGIT_PAIRS) -> None:
@@ -215,8 +120,10 @@ def _shape(text: str) -> TaskShape:
 def list_parts() -> None:
     """List spaces, run files, samplers, evaluators, tasks, templates and technology tables."""
     from cosearch.data import TASKS
-    from cosearch.hardware import TECHNOLOGIES, TEMPLATES
+    from cosearch.formats import NUMBER_FORMATS
+    from cosearch.hardware import DRAMS, PE_KINDS, TECHNOLOGIES, TEMPLATES
     from cosearch.plugins import EVALUATORS, SAMPLERS, names
+    from cosearch.references import REFERENCES
     from cosearch.runfile import known_runs
     from cosearch.space import shipped_spaces
 
@@ -229,6 +136,10 @@ def list_parts() -> None:
         ("tasks", sorted(TASKS)),
         ("accelerator templates", sorted(TEMPLATES)),
         ("technology tables", sorted(TECHNOLOGIES)),
+        ("DRAM (table+dram)", sorted(DRAMS)),
+        ("kinds of PE", sorted(PE_KINDS)),
+        ("number formats", list(NUMBER_FORMATS)),
+        ("reference tools", sorted(REFERENCES)),
     ):
         table.add_row(f"[bold]{what}[/]", ", ".join(found))
     make_console().print(table)

@@ -54,7 +54,7 @@ task: {name: digit-pairs, size: 16}
 
 evaluators:
   accuracy: {use: trained, options: {recipe: {steps: 60}}}
-  cost: {use: systolic}
+  cost: {use: analytical}
   storage: {use: "../evaluators/storage.py:Storage", options: {header_bytes: 32}}
 
 objectives: [accuracy, latency_s, flash_bytes]

@@ -22,7 +22,7 @@ from cosearch.export._agreement import FollowedAgreement, MismatchError, compare
 from cosearch.export._card import Origin, Reading, card, wilson_interval
 from cosearch.export._files import as_json, check_place, read_files, write_files
 from cosearch.export._graph import SMALLEST_SCALE, PixelModel, onnx_graph
-from cosearch.hardware import Cost, SystolicArray, build, estimate, scalesim_config, scalesim_topology
+from cosearch.hardware import Accelerator, Cost, SystolicArray, build, estimate, scalesim_config, scalesim_topology
 from cosearch.hardware import technology as find_technology
 from cosearch.model import VisionTransformer, build_model
 from cosearch.spec import AcceleratorSpec, Candidate, ModelSpec, from_json, to_json
@@ -279,23 +279,26 @@ def _share_right(found: NDArray[np.float32], labels: NDArray[np.int64]) -> float
     return float(np.mean(found.argmax(axis=2) == labels))
 
 
-def _derived(candidate: Candidate, array: SystolicArray, cost: Cost) -> dict[str, bytes]:
-    """Returns the files that follow from the pair alone."""
+def _derived(candidate: Candidate, accelerator: Accelerator, cost: Cost) -> dict[str, bytes]:
+    """Returns the files that follow from the pair alone; SCALE-Sim's are for systolic arrays."""
     parameters = {
-        item.name: {"value": getattr(array, item.name), "unit": _unit(item.name)} for item in dataclasses.fields(array)
+        item.name: {"value": getattr(accelerator, item.name), "unit": _unit(item.name)}
+        for item in dataclasses.fields(accelerator)
     }
-    accelerator = {
+    described = {
         "id": candidate.accelerator.id,
         "spec": to_json(candidate.accelerator),
         "parameters": parameters,
     }
-    return {
-        "accelerator.json": as_json(accelerator),
+    files = {
+        "accelerator.json": as_json(described),
         "cost.json": as_json(dataclasses.asdict(cost)),
         "model.json": as_json(to_json(candidate.model)),
-        "scalesim.cfg": scalesim_config(array).encode(),
-        "topology.csv": scalesim_topology(workload(candidate.model)).encode(),
     }
+    if isinstance(accelerator, SystolicArray):
+        files["scalesim.cfg"] = scalesim_config(accelerator).encode()
+        files["topology.csv"] = scalesim_topology(workload(candidate.model)).encode()
+    return files
 
 
 def _unit(parameter: str) -> str:

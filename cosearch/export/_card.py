@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cosearch.export._agreement import Agreement, FollowedAgreement
-from cosearch.hardware import Cost, SystolicArray, Technology
+from cosearch.hardware import Accelerator, Cost, SystolicArray, Technology, trust
 from cosearch.spec import Candidate
 from cosearch.words import describe_accelerator, describe_model, label, quantity, unit_of
 from cosearch.workload import Workload
@@ -81,7 +81,7 @@ def wilson_interval(share: float, n: int) -> tuple[float, float]:
 def card(
     candidate: Candidate,
     workload: Workload,
-    array: SystolicArray,
+    accelerator: Accelerator,
     cost: Cost,
     technology: Technology,
     origin: Origin,
@@ -95,11 +95,11 @@ def card(
         _accuracy(candidate, readings),
         _use(candidate),
         _cost(cost, workload),
-        _operators(cost, array),
+        _operators(cost),
         _checks(readings, followed, origin),
         _search(candidate, origin, metrics),
-        _estimate(technology),
-        _FILES,
+        _estimate(technology, accelerator),
+        _files(accelerator),
     )
     return "\n".join(parts)
 
@@ -211,7 +211,7 @@ def _shares(cost: Cost) -> str:
     return ", ".join(f"{part / cost.cycles:.1%}" for part in parts)
 
 
-def _operators(cost: Cost, array: SystolicArray) -> str:
+def _operators(cost: Cost) -> str:
     slowest = sorted(cost.operators, key=lambda op: (-op.cycles, op.name))[:_TOP]
     lines = [
         f"### The {len(slowest)} slowest operators",
@@ -222,7 +222,8 @@ def _operators(cost: Cost, array: SystolicArray) -> str:
     for op in slowest:
         used = f"{op.utilisation:.1%}" if op.macs else ""
         lines.append(
-            f"| {op.name} | {op.kind} | {quantity(op.cycles / array.clock_hz, 's')} | {op.cycles / cost.cycles:.1%} | "
+            f"| {op.name} | {op.kind} | {quantity(op.cycles * cost.latency_s / cost.cycles, 's')} | "
+            f"{op.cycles / cost.cycles:.1%} | "
             f"{op.stall_cycles / op.cycles if op.cycles else 0:.1%} | {quantity(op.energy_j, 'J')} | "
             f"{quantity(op.dram_bytes, 'B')} | {used} |"
         )
@@ -270,7 +271,7 @@ def _search(candidate: Candidate, origin: Origin, metrics: Mapping[str, float]) 
     return "\n".join([*lines, "What the search recorded of it:", "", *_table(rows), ""] if rows else lines)
 
 
-def _estimate(technology: Technology) -> str:
+def _estimate(technology: Technology, accelerator: Accelerator) -> str:
     lines = [
         "## How far to trust the estimate",
         "",
@@ -278,18 +279,20 @@ def _estimate(technology: Technology) -> str:
         "",
         *(f"- {name}: {source}." for name, source in technology.sources.items()),
         "",
-        "What it leaves out or assumes:",
+        "What its figures were held against, and what it leaves out or assumes:",
         "",
-        "- Compute cycles of matrix products follow SCALE-Sim v3 (`scalesim.cfg` and `topology.csv` repeat them there, "
-        "for operands no wider than a PE and folds that do not overlap); no chip was measured.",
-        "- Operators run one after another; activations go to DRAM and back between them, weights are fetched for each "
-        "image. Nothing is fused, so memory traffic is on the high side.",
+        *(f"- {line}" for line in trust(accelerator)),
         "- The vector unit's lane operations are counted by `cosearch.hardware.vector`; its control is free.",
-        "- Area is PEs, vector unit and scratchpads: no controller, wiring, DRAM interface or pads.",
+        "- Area is logic and memories: no controller, wiring, DRAM interface or pads.",
         "- Published constants of one technology differ by factors. Trust rankings more than joules and mm2.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _files(accelerator: Accelerator) -> str:
+    lines = _FILES.splitlines(keepends=True)
+    return "".join(line for line in lines if "scalesim" not in line or isinstance(accelerator, SystolicArray))
 
 
 _FILES = """## Files

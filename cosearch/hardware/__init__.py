@@ -14,10 +14,16 @@ both are pure. Formulas are in the modules' texts, each with its source.
 
 from __future__ import annotations
 
-from cosearch.hardware.catalogue import TEMPLATES, Accelerator, build
+from cosearch.hardware.arithmetic import PE_KINDS, MacCost, ProcessingElement, Sparsity, mac_cost, supports
+from cosearch.hardware.catalogue import TEMPLATES, Accelerator, build, fits, trust
 from cosearch.hardware.cost import BatchCost, Cost, OperatorCost
 from cosearch.hardware.estimate import estimate, estimate_batch
+from cosearch.hardware.fpga import Fpga, FpgaResources, Fpgas, fpga_resources
+from cosearch.hardware.fusemax import FuseMax
+from cosearch.hardware.gemmini import GemminiArray, GemminiArrays, gemmini_cycles, gemmini_tiles
 from cosearch.hardware.ledger import Ledger
+from cosearch.hardware.microcontroller import Microcontroller, MicrocontrollerMemory, microcontroller_memory
+from cosearch.hardware.roofline import Roofline, Rooflines
 from cosearch.hardware.scalesim import ScaleSimCounts, scalesim_config, scalesim_counts, scalesim_topology
 from cosearch.hardware.scalesim_memory import ScaleSimMemory, scalesim_memory
 from cosearch.hardware.systolic import (
@@ -28,33 +34,69 @@ from cosearch.hardware.systolic import (
     SystolicArray,
     SystolicArrays,
 )
-from cosearch.hardware.technology import TECHNOLOGIES, Technology, technology
+from cosearch.hardware.technology import (
+    DRAMS,
+    TECHNOLOGIES,
+    Technology,
+    dram,
+    scale,
+    technology,
+    with_dram,
+)
+from cosearch.hardware.vitcod import ViTCoD
 from cosearch.hardware.widths import PE_BITS
 
 __all__ = [
     "ATTENTIONS",
     "DATAFLOWS",
+    "DRAMS",
     "MAPPINGS",
     "OVERLAPS",
     "PE_BITS",
+    "PE_KINDS",
     "TECHNOLOGIES",
     "TEMPLATES",
     "Accelerator",
     "BatchCost",
     "Cost",
+    "Fpga",
+    "FpgaResources",
+    "Fpgas",
+    "FuseMax",
+    "GemminiArray",
+    "GemminiArrays",
     "Ledger",
+    "MacCost",
+    "Microcontroller",
+    "MicrocontrollerMemory",
     "OperatorCost",
+    "ProcessingElement",
+    "Roofline",
+    "Rooflines",
     "ScaleSimCounts",
     "ScaleSimMemory",
+    "Sparsity",
     "SystolicArray",
     "SystolicArrays",
     "Technology",
+    "ViTCoD",
     "build",
+    "dram",
     "estimate",
     "estimate_batch",
+    "fits",
+    "fpga_resources",
+    "gemmini_cycles",
+    "gemmini_tiles",
+    "mac_cost",
+    "microcontroller_memory",
+    "scale",
     "scalesim_config",
     "scalesim_counts",
     "scalesim_memory",
     "scalesim_topology",
+    "supports",
     "technology",
+    "trust",
+    "with_dram",
 ]

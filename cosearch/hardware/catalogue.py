@@ -1,30 +1,137 @@
-"""Every template by name, and the cost model that belongs to it."""
+"""Every template by name, the cost model that belongs to it, and how far to trust its figures."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING
+from dataclasses import MISSING, dataclass
 from typing import Any
 
 from cosearch.errors import SpecError, did_you_mean
-from cosearch.hardware.ledger import Batch, Ledger
+from cosearch.hardware import fpga, microcontroller
+from cosearch.hardware.fpga import Fpga, Fpgas, fpga_ledger
+from cosearch.hardware.fusemax import FuseMax, fusemax_ledger
+from cosearch.hardware.gemmini import GemminiArray, GemminiArrays
+from cosearch.hardware.gemmini.model import gemmini_ledger
+from cosearch.hardware.ledger import Batch, Items, Ledger
+from cosearch.hardware.microcontroller import Microcontroller, microcontroller_ledger
+from cosearch.hardware.roofline import Roofline, Rooflines, roofline_ledger
 from cosearch.hardware.systolic import SystolicArray, SystolicArrays
 from cosearch.hardware.systolic.model import systolic_ledger
 from cosearch.hardware.technology import Technology
-from cosearch.spec import AcceleratorSpec
+from cosearch.hardware.vitcod import ViTCoD, vitcod_ledger
+from cosearch.spec import AcceleratorSpec, Violation
 from cosearch.workload import Workload
 
-__all__ = ["TEMPLATES", "Accelerator", "batch_of", "build", "cost_model"]
+__all__ = ["TEMPLATES", "Accelerator", "batch_of", "build", "cost_model", "fits", "trust"]
 
-Accelerator = SystolicArray
+Accelerator = SystolicArray | GemminiArray | FuseMax | ViTCoD | Fpga | Microcontroller | Roofline
 """An accelerator of any template."""
 
-TEMPLATES: Mapping[str, type[Accelerator]] = {"systolic": SystolicArray}
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Template:
+    """What belongs to a template.
+
+    Attributes:
+        parameters: the frozen dataclass; its fields are what a space file may give.
+        batch: makes a batch of accelerators.
+        ledger: the cost model.
+        fits: what a pair needs beyond what there is; None where nothing but the run file limits it.
+        trust: what its figures were held against and how far they lie apart, and what they leave out; a line each.
+    """
+
+    parameters: type[Any]
+    batch: Callable[[Sequence[Any]], Batch]
+    ledger: Callable[[Workload, Any, Technology], Ledger]
+    fits: Callable[[Workload, Any], tuple[Violation, ...]] | None = None
+    trust: tuple[str, ...]
+
+
+def _items(accelerators: Sequence[Any]) -> Batch:
+    return Items(tuple(accelerators))
+
+
+_ALL: Mapping[str, _Template] = {
+    "systolic": _Template(
+        parameters=SystolicArray,
+        batch=SystolicArrays.of,
+        ledger=systolic_ledger,
+        trust=(
+            "Compute cycles and scratchpad accesses (overlap 'scalesim') equal SCALE-Sim 3.0.0's on 325 of 325 matrix "
+            "products (bench/hardware/scalesim.md); no chip was measured.",
+            "Operators run one after another, each for the longer of its computation and its DRAM traffic.",
+            "Without activation_kib, activations go to DRAM and back between operators; without weight_kib, weights "
+            "are fetched for each image.",
+        ),
+    ),
+    "gemmini": _Template(
+        parameters=GemminiArray,
+        batch=GemminiArrays.of,
+        ledger=gemmini_ledger,
+        trust=(
+            "Cycles of matrix products lie 7.8 % on average from the RTL in FireSim (16 x 16, two-fold on 11 "
+            "products, worst 33.7 %; bench/hardware/gemmini.md).",
+            "Dataflow 'os' was compared with no measurement; energy and area are the technology table's.",
+        ),
+    ),
+    "fusemax": _Template(
+        parameters=FuseMax,
+        batch=_items,
+        ledger=fusemax_ledger,
+        trust=(
+            "Latency of attention lies within 0.2 % of the paper's artifact for BERT from 1 K to 64 K tokens; its "
+            "energy ratios are not reproduced (bench/hardware/attention_templates.md).",
+            "Activations go to DRAM between operators.",
+        ),
+    ),
+    "vitcod": _Template(
+        parameters=ViTCoD,
+        batch=_items,
+        ledger=vitcod_ledger,
+        trust=(
+            "Cycles lie within 7.5 % of the paper's released simulator (bench/hardware/attention_templates.md).",
+            "attention_density below 1 and the encoder ask for a model trained with such masks: accuracy does not "
+            "know of them.",
+        ),
+    ),
+    "fpga": _Template(
+        parameters=Fpga,
+        batch=Fpgas.of,
+        ledger=fpga_ledger,
+        fits=fpga.fits,
+        trust=(
+            "Latency is 0.37 to 0.97 times that of four published designs: optimistic, for control, memory ports and "
+            "the host do not stall it (bench/hardware/embedded.md).",
+            "Area is 0: the device is what it is. Energy is coarse.",
+        ),
+    ),
+    "microcontroller": _Template(
+        parameters=Microcontroller,
+        batch=_items,
+        ledger=microcontroller_ledger,
+        fits=microcontroller.fits,
+        trust=(
+            "A cycle an instruction, counted in the kernels of CMix-NN: good libraries measure 1.3 to 1.5 times as "
+            "many cycles (bench/hardware/embedded.md).",
+            "SRAM and flash are limits; area is 0.",
+        ),
+    ),
+    "roofline": _Template(
+        parameters=Roofline,
+        batch=Rooflines.of,
+        ledger=roofline_ledger,
+        trust=(
+            "Peak rates and bandwidth are data sheets': a bound, which kernels do not reach "
+            "(bench/hardware/roofline.md).",
+        ),
+    ),
+}
+
+TEMPLATES: Mapping[str, type[Any]] = {name: template.parameters for name, template in _ALL.items()}
 """Each template's name, as space files write it, and its class. Fields of the class are the template's parameters."""
 
-_MODELS: Mapping[type, Callable[[Workload, Any, Technology], Ledger]] = {SystolicArrays: systolic_ledger}
-"""The cost model of each kind of batch."""
+_OF_CLASS: Mapping[type, _Template] = {template.parameters: template for template in _ALL.values()}
 
 
 def build(spec: AcceleratorSpec) -> Accelerator:
@@ -44,14 +151,47 @@ def build(spec: AcceleratorSpec) -> Accelerator:
     for name, item in fields.items():
         if item.default is MISSING and name not in given:
             raise SpecError(name, f"is missing from the {spec.template!r} accelerator", "add it")
-    return template(**given)  # type: ignore[arg-type]
+    return template(**given)  # type: ignore[no-any-return]
 
 
 def batch_of(accelerators: Sequence[Accelerator]) -> Batch:
-    """Returns ``accelerators``, all of one template, as a batch for their cost model."""
-    return SystolicArrays.of(accelerators)
+    """Returns ``accelerators`` as a batch for their cost model.
+
+    Raises:
+        SpecError: they are of different templates.
+    """
+    kinds = {type(accelerator) for accelerator in accelerators} or {SystolicArray}
+    if len(kinds) > 1:
+        names = " and ".join(sorted(kind.__name__ for kind in kinds))
+        raise SpecError("accelerators", f"mix {names}", "give a batch of one template")
+    return _OF_CLASS[kinds.pop()].batch(accelerators)
 
 
 def cost_model(batch: Batch) -> Callable[[Workload, Any, Technology], Ledger]:
-    """Returns the cost model of the template that ``batch`` holds."""
-    return _MODELS[type(batch)]
+    """Returns the cost model of the template that ``batch`` holds, which is not empty."""
+    if isinstance(batch, Items):
+        return _OF_CLASS[type(batch.items[0])].ledger
+    return _BATCHES[type(batch)]
+
+
+_BATCHES: Mapping[type, Callable[[Workload, Any, Technology], Ledger]] = {
+    SystolicArrays: systolic_ledger,
+    GemminiArrays: gemmini_ledger,
+    Fpgas: fpga_ledger,
+    Rooflines: roofline_ledger,
+}
+
+
+def fits(workload: Workload, accelerator: Accelerator) -> tuple[Violation, ...]:
+    """Returns which resources of ``accelerator`` are too few for ``workload``, and by how much; nothing where it fits.
+
+    Only templates of a given device have such limits (an FPGA's DSPs, a microcontroller's SRAM). A pair that does not
+    fit has no cost.
+    """
+    check = _OF_CLASS[type(accelerator)].fits
+    return check(workload, accelerator) if check is not None else ()
+
+
+def trust(accelerator: Accelerator) -> tuple[str, ...]:
+    """Returns what the figures of the accelerator's template were held against, and what they leave out."""
+    return _OF_CLASS[type(accelerator)].trust

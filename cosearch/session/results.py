@@ -81,7 +81,7 @@ def export(folder: Path, rule: str, out: Path, *, force: bool = False) -> Bundle
     weights = folder / "artifacts" / f"{name}-{member.candidate.model.id}" / "weights.safetensors"
     if not weights.is_file():
         raise StoreError(f"{weights} is missing, so there is no trained model to export; search with 'use: trained'")
-    cost = next((s for s in loaded.file.evaluators.values() if s.use == "systolic"), None)
+    cost = next((s for s in loaded.file.evaluators.values() if s.use == "analytical"), None)
     return export_bundle(
         member.candidate,
         weights.read_bytes(),

@@ -183,7 +183,7 @@ def _live_bounds(problem: Problem, metrics: Mapping[str, Metric]) -> dict[str, t
     costs = [cost_batch(problem, [problem.space.decode(point)])[0] for point in points]
     bounds = {}
     for objective in problem.objectives:
-        values = [cost[objective.metric] for cost in costs if not isinstance(cost, str) and objective.metric in cost]
+        values = [cost[objective.metric] for cost in costs if isinstance(cost, dict) and objective.metric in cost]
         low, high = (min(values), max(values)) if values else metrics[objective.metric].bounds or (0.0, 0.0)
         if values and low > 0:
             low /= ROOM  # a search finds better than a random sample; the box should still hold it

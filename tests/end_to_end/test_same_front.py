@@ -22,7 +22,7 @@ seed: 3
 task: {name: digit-pairs, size: 16}
 evaluators:
   accuracy: {use: trained, options: {recipe: {steps: 4, batch: 16, calibration: 32}}}
-  cost: {use: systolic}
+  cost: {use: analytical}
 objectives: [accuracy, latency_s, energy_j]
 limits: [area_mm2 <= 4]
 search: {sampler: split, options: {looks: 24}, trainings: 10, window: 4}

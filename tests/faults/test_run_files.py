@@ -17,7 +17,7 @@ space: vit_digits_systolic
 task: {name: digit-pairs, size: 16}
 evaluators:
   accuracy: {use: trained, options: {recipe: {steps: 5}}}
-  cost: {use: systolic}
+  cost: {use: analytical}
 objectives: [accuracy, latency_s]
 limits: [area_mm2 <= 4]
 search: {sampler: random, trainings: 2}
@@ -131,7 +131,7 @@ MISTAKES = {
     ),
     "nothing to train and no number of points": (
         yaml.safe_dump(
-            {**yaml.safe_load(changed("objectives", ["latency_s"])), "evaluators": {"cost": {"use": "systolic"}}}
+            {**yaml.safe_load(changed("objectives", ["latency_s"])), "evaluators": {"cost": {"use": "analytical"}}}
         ),
         "run.yaml: search.points is missing",
         "say how many to propose",

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from cosearch_evaluators.systolic import Systolic
+from cosearch_evaluators.analytical import Analytical
 
 from cosearch.errors import EvaluationError, NotFoundError, SpecError
 from cosearch.evaluator import BatchEvaluator, Context
@@ -239,7 +239,7 @@ def spec(**changes: object) -> AcceleratorSpec:
 
 
 def test_evaluator_keeps_the_contract() -> None:
-    evaluator = Systolic("stillmaker_7nm")
+    evaluator = Analytical("stillmaker_7nm")
     assert isinstance(evaluator, BatchEvaluator)
     assert evaluator.cheap
     assert evaluator.scope == "pair"
@@ -254,11 +254,11 @@ def test_evaluator_keeps_the_contract() -> None:
 
 def test_evaluator_says_why_it_cannot() -> None:
     with pytest.raises(NotFoundError, match="technology 'horowitz' is unknown"):
-        Systolic("horowitz")
+        Analytical("horowitz")
     with pytest.raises(EvaluationError, match="quantise the model"):
-        Systolic().evaluate(Candidate(model=model(bits=32), accelerator=spec()), Context(seed=0))
+        Analytical().evaluate(Candidate(model=model(bits=32), accelerator=spec()), Context(seed=0))
     with pytest.raises(EvaluationError, match="rows is 0"):
-        Systolic().evaluate_batch(model(), [spec(rows=0)])
+        Analytical().evaluate_batch(model(), [spec(rows=0)])
 
 
 def test_batch_fields_are_float64_and_mirror_the_single_cost() -> None:

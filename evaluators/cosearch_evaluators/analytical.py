@@ -1,4 +1,4 @@
-"""Hardware cost on a systolic array, in closed form."""
+"""Hardware cost by the analytical model of the accelerator's template."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from numpy.typing import NDArray
 
 from cosearch.errors import EvaluationError, SpecError
 from cosearch.evaluator import Context, Metric
-from cosearch.hardware import build, estimate_batch
+from cosearch.hardware import build, estimate_batch, fits
 from cosearch.hardware import technology as find_technology
-from cosearch.spec import AcceleratorSpec, Candidate, ModelSpec
+from cosearch.spec import AcceleratorSpec, Candidate, ModelSpec, Violation
 from cosearch.workload import workload
 
-__all__ = ["Systolic"]
+__all__ = ["Analytical"]
 
 
-class Systolic:
-    """Latency, energy, area and traffic of one image on the ``systolic`` template.
+class Analytical:
+    """Latency, energy, area and traffic of one image on an accelerator of any template.
 
-    Cycles agree with SCALE-Sim v3 (``bench/hardware/scalesim.md``); `cosearch.hardware` states what else is assumed.
+    `cosearch.hardware.trust` says what each template's figures were held against.
 
     Args:
         technology: prices of energy and area, one of `cosearch.hardware.TECHNOLOGIES`.
@@ -35,13 +35,13 @@ class Systolic:
         Metric(
             name="energy_j", unit="J", direction="min", description="energy for one image, DRAM and leakage included"
         ),
-        Metric(name="area_mm2", unit="mm2", direction="min", description="area of PEs, vector unit and scratchpads"),
+        Metric(
+            name="area_mm2", unit="mm2", direction="min", description="area of logic and memories; 0 of a bought device"
+        ),
         Metric(name="power_w", unit="W", direction="min", description="energy over latency"),
         Metric(name="dram_bytes", unit="B", direction="min", description="bytes to and from DRAM for one image"),
-        Metric(
-            name="peak_onchip_bytes", unit="B", direction="min", description="most bytes in the scratchpads at once"
-        ),
-        Metric(name="utilisation", unit="", direction="max", description="share of PE-cycles that multiply"),
+        Metric(name="peak_onchip_bytes", unit="B", direction="min", description="most bytes on the chip at once"),
+        Metric(name="utilisation", unit="", direction="max", description="share of multiplier-cycles that do work"),
         Metric(name="edp_js", unit="J s", direction="min", description="energy times latency"),
     )
     scope: Literal["model", "pair"] = "pair"
@@ -54,10 +54,19 @@ class Systolic:
         """Returns the metrics of one candidate.
 
         Raises:
-            EvaluationError: the accelerator cannot exist, or cannot run the model (floating-point operands).
+            EvaluationError: the accelerator cannot exist, or cannot run the model (floating-point operands, say, or
+                a device that is too small).
         """
         values = self.evaluate_batch(candidate.model, [candidate.accelerator])
         return {name: float(column[0]) for name, column in values.items()}
+
+    def violations(self, candidate: Candidate) -> Sequence[Violation]:
+        """Returns which resources of a device the pair needs more of than there are.
+
+        Raises:
+            SpecError: the accelerator cannot exist, or cannot run the model.
+        """
+        return fits(workload(candidate.model), build(candidate.accelerator))
 
     def evaluate_batch(
         self, model: ModelSpec, accelerators: Sequence[AcceleratorSpec]
