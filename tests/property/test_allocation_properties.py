@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cosearch.hardware.memory import Allocation, allocate, lifetimes, resident_traffic
+from cosearch.hardware.memory.exact import solve_exactly
 from cosearch.hardware.memory.packing import Block, greedy_by_size, most_alive, pack
+from cosearch.hardware.memory.resident import residents, runs
 from cosearch.workload import Operator, OperatorKind, Tensor, Workload
 
 SLOW = settings(max_examples=25, deadline=None)
@@ -181,6 +183,21 @@ def test_exact_is_never_worse_than_fast_and_its_bound_holds(load, capacity):
     assert exact.peak_bytes <= capacity
     if exact.optimal and fast.optimal:
         assert exact.dram_bytes == fast.dram_bytes
+
+
+@SLOW
+@given(networks(), st.integers(0, 200))
+def test_the_integer_programs_alone_give_a_sound_allocation(load, capacity):
+    timeline = residents(load).timeline
+    found = solve_exactly(timeline, capacity, 20)
+    assert found.on_chip is not None
+    assert runs(timeline, found.on_chip) == found.blocks
+    ends = [offset + block.bytes for offset, (_, block) in zip(found.offsets, found.blocks, strict=True)]
+    assert found.peak_bound_bytes == max(ends, default=0) <= capacity
+    for i, (_, a) in enumerate(found.blocks):
+        for j, (_, b) in enumerate(found.blocks[:i]):
+            if a.first <= b.last and b.first <= a.last:
+                assert ends[i] <= found.offsets[j] or ends[j] <= found.offsets[i]
 
 
 @MANY

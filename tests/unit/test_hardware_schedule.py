@@ -9,7 +9,7 @@ from cosearch.errors import SpecError
 from cosearch.hardware.memory import Buffer, PeakMemory, best_schedule, peak_sram_bytes
 from cosearch.hardware.memory.planner import Planner
 from cosearch.spec import BlockSpec, ModelSpec, TaskShape
-from cosearch.workload import Operator, OperatorKind, Workload, workload
+from cosearch.workload import Operator, OperatorKind, Tensor, Workload, workload
 
 TECHNIQUES = [
     {"fusion": fusion, "patch": patch, "overwrite": overwrite, "tile_rows": rows}
@@ -106,6 +106,8 @@ class Replay:
                 self.write(op.output, row, position, start, tile=True)
             else:
                 self.write(op.output, row + self.grows(op), position, start)
+            if op.kind is OperatorKind.MATMUL:  # each value of the row needs all of the operand's
+                self.read_for_row(op, row, position, start, windows)
         if self.grows(op) and start == 0:
             self.write(op.output, 0, position, start)
         for row in written:
@@ -261,6 +263,38 @@ def test_tokens_of_an_mlp_are_overwritten():
     hidden = next(b for b in memory.buffers if "block0.fc1" in b.tensors)
     assert hidden.tile
     assert hidden.block.bytes == 2 * 300
+
+
+def linear(name: str, source: str, m: int, k: int, n: int) -> Operator:
+    return Operator(
+        name=name,
+        kind=OperatorKind.MATMUL,
+        m=m,
+        k=k,
+        n=n,
+        a_bits=8,
+        b_bits=8,
+        out_bits=8,
+        weights=True,
+        inputs=(source, f"{name}.weight"),
+        output=name,
+    )
+
+
+def test_a_matrix_product_overwrites_its_operand_row_by_row_through_a_buffer():
+    """6 tokens of 20 bytes, three layers: one tensor, and one row that is not yet where it belongs."""
+    layers = (linear("a", "image", 6, 2, 20), linear("b", "a", 6, 20, 20), linear("c", "b", 6, 20, 20))
+    sizes = {"image": 12} | {op.output: 120 for op in layers} | {f"{op.name}.weight": op.k * op.n for op in layers}
+    load = Workload(
+        layers,
+        tuple(Tensor(name=name, elements=n, bits=8, weight=name.endswith("weight")) for name, n in sizes.items()),
+    )
+    assert peak_sram_bytes(load).sram_bytes == 240
+    for rows, expected in ((1, 140), (2, 160), (6, 240)):
+        memory = peak_sram_bytes(load, overwrite=True, tile_rows=rows)
+        assert memory.sram_bytes == memory.live_bytes == expected
+        Replay(load, memory).run()
+    assert peak_sram_bytes(load, fusion=True).sram_bytes == 12 + 20 + 20 + 120
 
 
 def test_attention_in_row_blocks_never_holds_the_scores():
