@@ -260,10 +260,10 @@ def _choice(
 def _group_counts(folds: Floats) -> list[Floats]:
     """Returns every number of groups of one size that ``folds`` can be cut into, as arrays like ``folds``.
 
-    With s the whole root: 1 to s groups, then as many as groups of 1 to s folds give. Numbers are repeated where an
+    With s the root rounded up: 1 to s groups, then as many as groups of 1 to s folds give. Numbers are repeated where an
     entry has fewer than others.
     """
-    root = np.floor(np.sqrt(folds))
+    root = np.ceil(np.sqrt(folds))
     most = int(np.max(root))
     few = [np.minimum(float(i), root) for i in range(1, most + 1)]
     many = [np.ceil(folds / np.minimum(float(i), root)) for i in range(1, most + 1)]
