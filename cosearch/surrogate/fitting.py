@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -59,9 +60,9 @@ def fit_surrogate(
 
     Raises:
         NotFoundError: a metric is not there.
-        UserError: there are fewer than `LEAST_PAIRS` pairs.
+        UserError: there are fewer than `LEAST_PAIRS` different pairs.
     """
-    pairs = read_pairs(source, evaluator) if isinstance(source, Path) else source
+    pairs = _distinct(read_pairs(source, evaluator) if isinstance(source, Path) else source)
     wanted = list(metrics) if metrics is not None else list(pairs.metrics)
     for name in wanted:
         if name not in pairs.metrics:
@@ -79,13 +80,20 @@ def fit_surrogate(
     judged = _fit(pairs, values, learnt, seed)
     report = _judge(judged, pairs, values, held, len(order))
     whole = _fit(pairs, values, order, seed)
-    return Surrogate(
-        pair=whole.pair,
-        encoding=whole.encoding,
-        rows=whole.rows,
-        reach=whole.reach,
-        targets=whole.targets,
-        report=report,
+    return replace(whole, report=report)
+
+
+def _distinct(pairs: Pairs) -> Pairs:
+    """Returns ``pairs`` with each candidate once, or each model where nothing else is looked at: the first of them."""
+    first: dict[str, int] = {}
+    for position, candidate in enumerate(pairs.candidates):
+        first.setdefault(candidate.id if pairs.pair else candidate.model.id, position)
+    if len(first) == len(pairs.candidates):
+        return pairs
+    return replace(
+        pairs,
+        candidates=[pairs.candidates[i] for i in first.values()],
+        metrics={name: [values[i] for i in first.values()] for name, values in pairs.metrics.items()},
     )
 
 

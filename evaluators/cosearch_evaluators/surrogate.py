@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cosearch.errors import EvaluationError, UserError, did_you_mean
-from cosearch.evaluator import BatchEvaluator, Context, Evaluator, Metric
+from cosearch.evaluator import BatchEvaluator, Context, Evaluator, LimitingEvaluator, Metric
 from cosearch.plugins import EVALUATORS, refer
-from cosearch.spec import AcceleratorSpec, Candidate, ModelSpec
+from cosearch.spec import AcceleratorSpec, Candidate, ModelSpec, Violation
 from cosearch.surrogate import Prediction, Surrogate
 
 __all__ = ["FILE", "Surrogated"]
@@ -90,6 +90,10 @@ class Surrogated:
             for name, column in values.items():
                 column[beyond] = real[name]
         return values
+
+    def violations(self, candidate: Candidate) -> Sequence[Violation]:
+        """Returns what the slow evaluator knows to be impossible; nothing where it knows of none."""
+        return self._real.violations(candidate) if isinstance(self._real, LimitingEvaluator) else ()
 
     def _bounded(self, said: Prediction) -> dict[str, NDArray[np.float64]]:
         """Returns the predictions, cut to what each metric can be."""
