@@ -110,7 +110,9 @@ class Timeline:
     def __init__(self, workload: Workload) -> None:
         self.activations = tuple(_activations(workload))
         self.reads = tuple(_reads(self.activations))
-        self._index = {(read.position, read.activation): index for index, read in enumerate(self.reads)}
+        self._rows: list[list[int]] = [[] for _ in self.activations]  # of the reads of each activation, in order
+        for index, read in enumerate(self.reads):
+            self._rows[read.activation].append(index)
         self._candidates, self.exact = _candidates(self.activations, len(workload.operators))
         chosen = set(self._candidates)
         self._fixed = sum(
@@ -119,9 +121,9 @@ class Timeline:
         )
         self._moves = self._priced(len(workload.operators))
 
-    def row(self, position: int, activation: int) -> int:
-        """Returns the index in `reads` of the operator at ``position`` reading an activation."""
-        return self._index[position, activation]
+    def rows(self, activation: int) -> Sequence[int]:
+        """Returns the indices in `reads` of the reads of an activation, in order."""
+        return self._rows[activation]
 
     def solve(self, capacities: Floats) -> tuple[Floats, Floats, Bools]:
         """Returns the best residency for each capacity.
@@ -154,34 +156,29 @@ class Timeline:
         return on_chip
 
     def _priced(self, operators: int) -> list[_Move]:
-        steps = _members(self.activations, self._candidates, operators)
+        steps = _members(self.activations, self._candidates, self._rows, operators)
         together: dict[tuple[Member, ...], list[int]] = {}
         for position, step in enumerate(steps):
-            together.setdefault(tuple(member for _, member in step), []).append(position)
-        moves: dict[int, _Move] = {}
+            together.setdefault(tuple([member for _, member, _ in step]), []).append(position)
+        sizes = np.array([item.bytes for item in self.activations], dtype=np.float64)
+        read_bytes = np.zeros(len(self.reads) + 1)  # the last one is for what is not read
+        for item, rows in zip(self.activations, self._rows, strict=True):
+            for row, times in zip(rows, item.times, strict=True):
+                read_bytes[row] = item.bytes * times
+        moves: list[_Move | None] = [None] * operators
         for members, positions in together.items():
             shared = pattern(members)
-            who = [tuple(index for index, _ in steps[position]) for position in positions]
-            size = np.array([[self.activations[i].bytes for i in row] for row in who], dtype=np.float64)
-            read = np.array([[self._read_bytes(p, i) for i in row] for p, row in zip(positions, who, strict=True)])
-            size, read = size.reshape(len(who), len(members)), read.reshape(len(who), len(members))
-            shape = (len(who), *shared.source.shape, 1)
-            traffic = (read @ shared.reads.T + size @ shared.writes.T).reshape(shape) + shared.missing[:, :, None]
-            held = (size @ shared.held.T).reshape(shape)
-            for row, position in enumerate(positions):
-                reads = tuple(
-                    (place, index)
-                    for place, member in enumerate(who[row])
-                    if (index := self._index.get((position, member))) is not None
-                )
-                moves[position] = _Move(shared, reads, traffic[row], held[row])
-        return [moves[position] for position in range(operators)]
-
-    def _read_bytes(self, position: int, index: int) -> float:
-        item = self.activations[index]
-        if (position, index) not in self._index or position == item.accesses[0]:
-            return 0.0  # not read here, or compulsory and counted elsewhere
-        return float(item.bytes * item.times[item.reads.index(position)])
+            shape = (len(positions), len(members))
+            who = np.array([index for p in positions for index, _, _ in steps[p]], dtype=np.intp).reshape(shape)
+            read = np.array([row for p in positions for _, _, row in steps[p]], dtype=np.intp).reshape(shape)
+            moved = read_bytes[read] @ shared.reads.T + sizes[who] @ shared.writes.T
+            shape = (len(positions), *shared.source.shape, 1)
+            traffic = moved.reshape(shape) + shared.missing[:, :, None]
+            held = (sizes[who] @ shared.held.T).reshape(shape)
+            for index, position in enumerate(positions):
+                reads = tuple([(place, row) for place, (_, _, row) in enumerate(steps[position]) if row >= 0])
+                moves[position] = _Move(shared, reads, traffic[index], held[index])
+        return [move for move in moves if move is not None]
 
 
 def _advance(move: _Move, best: Floats, peak: Floats, capacities: Floats) -> tuple[Floats, Floats, NDArray[np.intp]]:
@@ -275,23 +272,28 @@ def _gain(item: Activation) -> float:
 
 
 def _members(
-    activations: Sequence[Activation], candidates: Sequence[int], operators: int
-) -> list[list[tuple[int, Member]]]:
-    """Returns for each operator the candidates alive around it, in order of birth, and what it does with them."""
-    steps: list[list[tuple[int, Member]]] = [[] for _ in range(operators)]
+    activations: Sequence[Activation], candidates: Sequence[int], rows: Sequence[Sequence[int]], operators: int
+) -> list[list[tuple[int, Member, int]]]:
+    """Returns for each operator the candidates alive around it, in order of birth.
+
+    Each with what the operator does to it and with its row in `Timeline.reads`, -1 where it is not read or where
+    reading it from DRAM is compulsory.
+    """
+    steps: list[list[tuple[int, Member, int]]] = [[] for _ in range(operators)]
     for index in sorted(candidates, key=lambda i: (activations[i].accesses[0], i)):
         item = activations[index]
         copied = item.written is None
         places = _places(item, 0)
-        steps[item.accesses[0]].append((index, (Role.FETCH if copied else Role.WRITE, (), places, copied)))
+        steps[item.accesses[0]].append((index, (Role.FETCH if copied else Role.WRITE, (), places, copied), -1))
         for gap, (start, stop) in enumerate(pairwise(item.accesses)):
-            passing = (index, (Role.PASS, places, places, copied))
+            passing = (index, (Role.PASS, places, places, copied), -1)
             for position in range(start + 1, stop):
                 steps[position].append(passing)
+            row = rows[index][gap + copied]
             if gap + 1 < item.gaps:
                 later = _places(item, gap + 1)
-                steps[stop].append((index, (Role.READ, places, later, copied)))
+                steps[stop].append((index, (Role.READ, places, later, copied), row))
                 places = later
             else:
-                steps[stop].append((index, (Role.LAST_READ, places, (), copied)))
+                steps[stop].append((index, (Role.LAST_READ, places, (), copied), row))
     return steps

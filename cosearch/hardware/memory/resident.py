@@ -143,7 +143,7 @@ class Residents:
     def _moved(self, index: int, on_chip: NDArray[np.bool_]) -> int:
         """Returns the traffic of an activation."""
         item = self.timeline.activations[index]
-        return item.dram_bytes([bool(on_chip[self.timeline.row(position, index)]) for position in item.reads])
+        return item.dram_bytes([bool(on_chip[row]) for row in self.timeline.rows(index)])
 
     def _loss(self, row: int, on_chip: NDArray[np.bool_]) -> int:
         """Returns the traffic added when the read in ``row`` is no longer served on chip."""
