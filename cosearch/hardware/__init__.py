@@ -17,7 +17,7 @@ from __future__ import annotations
 from cosearch.hardware.arithmetic import PE_KINDS, MacCost, ProcessingElement, Sparsity, mac_cost, supports
 from cosearch.hardware.catalogue import TEMPLATES, Accelerator, build, fits, trust
 from cosearch.hardware.cost import BatchCost, Cost, OperatorCost
-from cosearch.hardware.estimate import estimate, estimate_batch
+from cosearch.hardware.estimate import estimate, estimate_batch, estimate_grid
 from cosearch.hardware.fpga import Fpga, FpgaResources, Fpgas, fpga_resources
 from cosearch.hardware.fusemax import FuseMax
 from cosearch.hardware.gemmini import GemminiArray, GemminiArrays, gemmini_cycles, gemmini_tiles
@@ -84,6 +84,7 @@ __all__ = [
     "dram",
     "estimate",
     "estimate_batch",
+    "estimate_grid",
     "fits",
     "fpga_resources",
     "gemmini_cycles",

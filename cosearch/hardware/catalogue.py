@@ -60,6 +60,8 @@ _ALL: Mapping[str, _Template] = {
         trust=(
             "Compute cycles and scratchpad accesses (overlap 'scalesim') equal SCALE-Sim 3.0.0's on 325 of 325 matrix "
             "products (bench/hardware/scalesim.md); no chip was measured.",
+            "DRAM traffic and cycles with mapping 'search' and overlap 'double_buffered' lie near ZigZag's and "
+            "AccelForge's best mappings (bench/hardware/references.md).",
             "Operators run one after another, each for the longer of its computation and its DRAM traffic.",
             "Without activation_kib, activations go to DRAM and back between operators; without weight_kib, weights "
             "are fetched for each image.",
@@ -148,9 +150,10 @@ def build(spec: AcceleratorSpec) -> Accelerator:
     for name in given:
         if name not in fields:
             raise SpecError(name, f"is not a parameter of {spec.template!r}", did_you_mean(name, fields))
-    for name, item in fields.items():
-        if item.default is MISSING and name not in given:
-            raise SpecError(name, f"is missing from the {spec.template!r} accelerator", "add it")
+    missing = [name for name, item in fields.items() if item.default is MISSING and name not in given]
+    if missing:
+        others = f", and so {'is' if len(missing) == 2 else 'are'} {', '.join(missing[1:])}" if missing[1:] else ""
+        raise SpecError(missing[0], f"is missing from the {spec.template!r} accelerator{others}", "add it")
     return template(**given)  # type: ignore[no-any-return]
 
 

@@ -91,7 +91,10 @@ class Cost:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class BatchCost:
-    """What a workload costs on many accelerators; fields as in `Cost`, each of shape (accelerators,)."""
+    """What a workload costs on many accelerators; fields as in `Cost`, each of shape (accelerators,).
+
+    `cosearch.hardware.estimate_grid` gives them the shape (workloads, accelerators).
+    """
 
     latency_s: Floats
     cycles: Floats

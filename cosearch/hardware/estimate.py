@@ -18,7 +18,7 @@ from cosearch.hardware.ledger import Batch, breakdown, total
 from cosearch.hardware.technology import Technology
 from cosearch.workload import Workload
 
-__all__ = ["estimate", "estimate_batch"]
+__all__ = ["estimate", "estimate_batch", "estimate_grid"]
 
 _CHUNK = 1 << 15
 """Operators times accelerators worked on at once: temporaries of 256 KiB stay in the cache."""
@@ -63,3 +63,29 @@ def estimate_batch(
             for name, values in out.items():
                 values[chosen] = getattr(cost, name)
     return BatchCost(**out)
+
+
+def estimate_grid(
+    workloads: Sequence[Workload], accelerators: Sequence[Accelerator] | Batch, technology: Technology
+) -> BatchCost:
+    """Returns what each of ``workloads`` costs on each of ``accelerators``; fields of shape (workloads, accelerators).
+
+    Each row is what `estimate_batch` gives.
+
+    Args:
+        workloads: any number.
+        accelerators: objects of one template, or a batch of them.
+        technology: prices of energy and area.
+
+    Raises:
+        SpecError: an accelerator cannot run an operator, or the templates differ.
+    """
+    batch = batch_of(accelerators) if isinstance(accelerators, Sequence) else accelerators
+    rows = [estimate_batch(workload, batch, technology) for workload in workloads]
+    empty = np.empty((0, len(batch)))
+    return BatchCost(
+        **{
+            item.name: np.stack([getattr(row, item.name) for row in rows]) if rows else empty
+            for item in fields(BatchCost)
+        }
+    )

@@ -2,18 +2,38 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from cosearch_evaluators.analytical import Analytical
 
 from cosearch.errors import EvaluationError, NotFoundError, SpecError
-from cosearch.evaluator import BatchEvaluator, Context
-from cosearch.hardware import BatchCost, SystolicArray, estimate, estimate_batch, scalesim_counts, technology
+from cosearch.evaluator import BatchEvaluator, Context, LimitingEvaluator
+from cosearch.hardware import (
+    TEMPLATES,
+    BatchCost,
+    Fpga,
+    FuseMax,
+    GemminiArray,
+    Microcontroller,
+    Roofline,
+    SystolicArray,
+    ViTCoD,
+    estimate,
+    estimate_batch,
+    estimate_grid,
+    fits,
+    scalesim_counts,
+    technology,
+    trust,
+)
 from cosearch.hardware.vector import lane_operations
 from cosearch.spec import AcceleratorSpec, BlockSpec, Candidate, ModelSpec, TaskShape
 from cosearch.workload import Operator, OperatorKind, Tensor, Workload, workload
 
+ROOT = Path(__file__).parent.parent.parent
 TECH = technology("horowitz_45nm")
 BASE = {
     "rows": 8,
@@ -29,6 +49,18 @@ BASE = {
 
 def make(**changes: object) -> SystolicArray:
     return SystolicArray(**(BASE | changes))
+
+
+EXAMPLES = {
+    "systolic": make(),
+    "gemmini": GemminiArray(),
+    "fusemax": FuseMax(),
+    "vitcod": ViTCoD(),
+    "fpga": Fpga(device="zcu102", style="temporal", clock_hz=2e8),
+    "microcontroller": Microcontroller(device="stm32h743", clock_hz=480e6),
+    "roofline": Roofline(device="h100_sxm"),
+}
+"""One accelerator of each template."""
 
 
 def product(m: int, k: int, n: int, *, count: int = 1, a: int = 8, b: int = 8, out: int = 8) -> Workload:
@@ -267,3 +299,52 @@ def test_batch_fields_are_float64_and_mirror_the_single_cost() -> None:
         values = getattr(cost, item.name)
         assert values.dtype == np.float64
         assert values.shape == (2,)
+
+
+def test_a_grid_has_a_row_for_each_workload() -> None:
+    loads = [workload(model(bits)) for bits in (4, 8)]
+    arrays = [make(), make(rows=4, mapping="search", overlap="double_buffered"), make(dataflow="os")]
+    grid = estimate_grid(loads, arrays, TECH)
+    for row, load in enumerate(loads):
+        alone = estimate_batch(load, arrays, TECH)
+        for item in dataclasses.fields(BatchCost):
+            assert getattr(grid, item.name)[row].tolist() == getattr(alone, item.name).tolist()
+    assert estimate_grid([], arrays, TECH).latency_s.shape == (0, 3)
+
+
+def test_templates_do_not_mix_in_a_batch() -> None:
+    with pytest.raises(SpecError, match="mix GemminiArray and SystolicArray; give a batch of one template"):
+        estimate_batch(workload(model()), [make(), GemminiArray()], TECH)
+
+
+@pytest.mark.parametrize("name", sorted(TEMPLATES))
+def test_every_template_says_how_far_to_trust_it(name: str) -> None:
+    lines = trust(EXAMPLES[name])
+    assert lines
+    for line in lines:
+        for mentioned in re.findall(r"bench/\S+\.md", line):
+            assert (ROOT / mentioned).is_file(), mentioned
+
+
+@pytest.mark.parametrize("name", sorted(TEMPLATES))
+def test_every_template_answers_through_the_same_door(name: str) -> None:
+    """Costs are finite, add up, and are the same alone and in a batch."""
+    load, accelerator = workload(model(blocks=1)), EXAMPLES[name]
+    assert fits(load, accelerator) == ()
+    cost, batch = estimate(load, accelerator, TECH), estimate_batch(load, [accelerator] * 3, TECH)
+    assert math.fsum(op.cycles for op in cost.operators) == pytest.approx(cost.cycles)
+    assert math.fsum(op.energy_j for op in cost.operators) == pytest.approx(cost.energy_j)
+    for item in dataclasses.fields(BatchCost):
+        assert getattr(batch, item.name).tolist() == [getattr(cost, item.name)] * 3
+        assert math.isfinite(getattr(cost, item.name))
+
+
+def test_a_model_that_a_device_does_not_hold_is_infeasible_not_failed() -> None:
+    small = Microcontroller(device="stm32f746", clock_hz=216e6, sram_reserve_kib=319)
+    spec = AcceleratorSpec.of("microcontroller", {"device": "stm32f746", "clock_hz": 216e6, "sram_reserve_kib": 319})
+    candidate = Candidate(model=model(), accelerator=spec)
+    assert isinstance(Analytical(), LimitingEvaluator)
+    broken = Analytical().violations(candidate)
+    assert broken == fits(workload(model()), small)
+    assert "sram" in broken[0].limit
+    assert broken[0].excess > 0
