@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from cosearch.data.task import Split, Task, make_task
 
 __all__ = [
+    "DIGIT_SIDE",
     "DIGIT_SPLITS",
     "PAIR_GRID",
     "PAIR_SIZES",
@@ -25,6 +26,9 @@ __all__ = [
     "load_digits",
     "paint_pairs",
 ]
+
+DIGIT_SIDE = 8
+"""Side of a digit of the set, in pixels."""
 
 DIGIT_SPLITS = {"train": range(1000), "validation": range(1000, 1297), "test": range(1297, 1797)}
 """Positions in scikit-learn's set that each split is made of."""
@@ -37,13 +41,12 @@ PAIR_GRID = 2
 ways, and short trainings still learn to read them."""
 
 _PAIRS = {"train": 8_192, "validation": 1_024, "test": 2_048}
-_SIDE = 8
 _NAMES = tuple(str(digit) for digit in range(10))
 
 
 def load_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Returns all digits, shape (1797, 8, 8), 0 to 255, and what they are, shape (1797,)."""
-    import sklearn.datasets  # slow to import, and only these two tasks need it
+    import sklearn.datasets  # slow to import, and only the embedded tasks need it
 
     bunch = sklearn.datasets.load_digits()
     return np.round(bunch.images * (255 / 16)).astype(np.uint8), bunch.target.astype(np.int64)
@@ -101,8 +104,8 @@ def draw_pairs(split: str, size: int) -> Pairs:
     rng = np.random.default_rng([1998, size, *split.encode()])
     rows, pairs, half = DIGIT_SPLITS[split], (_PAIRS[split], 2), size // 2
     sources = rng.integers(rows.start, rows.stop, pairs)
-    tops = PAIR_GRID * rng.integers(0, (size - _SIDE) // PAIR_GRID + 1, pairs)
-    lefts = PAIR_GRID * rng.integers(0, (half - _SIDE) // PAIR_GRID + 1, pairs) + np.array([0, half])
+    tops = PAIR_GRID * rng.integers(0, (size - DIGIT_SIDE) // PAIR_GRID + 1, pairs)
+    lefts = PAIR_GRID * rng.integers(0, (half - DIGIT_SIDE) // PAIR_GRID + 1, pairs) + np.array([0, half])
     return Pairs(sources=sources, tops=tops, lefts=lefts)
 
 
@@ -116,7 +119,7 @@ def paint_pairs(images: NDArray[np.uint8], pairs: Pairs, size: int) -> NDArray[n
     """
     canvas = np.zeros((len(pairs.sources), size, size), np.uint8)
     which = np.arange(len(canvas))[:, None, None]
-    reach = np.arange(_SIDE)
+    reach = np.arange(DIGIT_SIDE)
     for side in range(2):
         down = pairs.tops[:, side, None, None] + reach[:, None]
         right = pairs.lefts[:, side, None, None] + reach[None, :]

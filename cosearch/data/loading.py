@@ -16,6 +16,7 @@ __all__ = ["TASKS", "load_task", "task_shape"]
 TASKS: Mapping[str, Mapping[str, Any]] = {
     "digits": {},
     "digit-pairs": {"size": 16},
+    "digit-search": {},
     "cifar10": {"path": None},
     "cifar100": {"path": None},
     "images": {"path": None, "size": 32},
@@ -42,10 +43,13 @@ def task_shape(config: Mapping[str, Any]) -> TaskShape:
     Raises:
         UserError: as `load_task`.
     """
+    from cosearch.data.search import SEARCH_SIZE
+
     checked = _checked(config)
     known = {
         "digits": TaskShape(image=(8, 8), channels=1, classes=10),
         "digit-pairs": TaskShape(image=(checked.get("size", 0) or 1,) * 2, channels=1, classes=10, labels=2),
+        "digit-search": TaskShape(image=(SEARCH_SIZE, SEARCH_SIZE), channels=1, classes=10),
     }
     return known.get(checked["name"]) or load_task(config).shape
 
@@ -93,6 +97,10 @@ def _load(items: tuple[tuple[str, Any], ...]) -> Task:
         from cosearch.data.digits import digit_pairs
 
         return digit_pairs(values["size"])
+    if name == "digit-search":
+        from cosearch.data.search import digit_search
+
+        return digit_search()
     path = Path(values["path"])
     if name == "images":
         from cosearch.data.folders import images

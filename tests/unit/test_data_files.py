@@ -193,6 +193,18 @@ def test_each_mistake_in_an_npz_is_named(tmp_path, changes, message):
         load_task(saved(tmp_path, **changes))
 
 
+def test_one_image_in_an_npz_leaves_nothing_to_train_on(tmp_path):
+    """It goes to validation, as a tenth of the images would, and says so."""
+    one = {"x_train": np.zeros((1, 4, 6), np.uint8), "y_train": np.array([0])}
+    with pytest.raises(UserError, match=r"^the training split of task 'npz' is empty; give it at least 1 image$"):
+        load_task(saved(tmp_path, **one))
+
+
+def test_an_npz_without_a_class_in_training_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"^task 'npz' has no training image of class '2'; add some, or drop the class"):
+        load_task(saved(tmp_path, y_test=np.array([0, 1, 2, 3, 1])))
+
+
 def test_what_is_no_npz_is_named(tmp_path):
     np.save(tmp_path / "one.npy", np.zeros(3))
     (tmp_path / "empty.npz").write_bytes(b"")
@@ -248,6 +260,16 @@ def test_grey_and_colour_mix(tmp_path):
     for number, mode in enumerate(("L", "RGBA")):
         picture(tmp_path / "im" / "a" / f"{number}.png", number, mode=mode)
     assert load_task(config).train.images.shape[1:] == (8, 8, 3)
+
+
+def test_grey_images_alone_become_colour_too(tmp_path):
+    """So that a folder's shape does not hang on which of its images were scanned in grey."""
+    for name, level in (("a", 10), ("b", 200)):
+        for number in range(3):
+            picture(tmp_path / "im" / name / f"{number}.png", level + number, mode="L")
+    task = load_task({"name": "images", "path": str(tmp_path / "im"), "size": 8})
+    assert task.shape.channels == 3
+    assert (task.train.images == task.train.images[..., :1]).all()
 
 
 def test_images_are_decoded_once_and_mapped(tmp_path, cache, monkeypatch):

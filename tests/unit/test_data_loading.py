@@ -75,3 +75,15 @@ def test_splits_must_be_alike_and_complete():
 
 def test_a_constant_channel_can_be_divided_by_its_deviation():
     assert make_task("t", ("a", "b"), split([0, 1]), split([0]), split([0])).std == (1 / 255,)
+
+
+def test_a_class_that_only_validation_or_test_lacks_is_no_mistake():
+    """They are for reading accuracy, which is then over the classes that are there."""
+    task = make_task("t", ("a", "b", "c"), split([0, 1, 2]), split([1]), split([0, 2]))
+    assert task.shape.classes == 3
+    assert (len(task.validation), len(task.test)) == (1, 2)
+
+
+def test_one_image_a_class_makes_a_task():
+    task = make_task("t", ("a", "b"), split([0, 1]), split([0]), split([1]))
+    assert [len(part) for part in (task.train, task.validation, task.test)] == [2, 1, 1]
