@@ -1,6 +1,7 @@
 """Training from scratch: recipes, the loop, reading accuracy, weights as bytes."""
 
-from cosearch.train.loop import Score, Trained, accuracy, normalised, predictions, score, train
+from cosearch.train.batches import normalised
+from cosearch.train.loop import Score, Trained, accuracy, predictions, score, train
 from cosearch.train.optim import Muon, orthogonalise
 from cosearch.train.recipe import OPTIMIZERS, Recipe
 from cosearch.train.weights import weights_from_bytes, weights_to_bytes

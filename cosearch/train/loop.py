@@ -7,20 +7,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cosearch.data import Split, Task
 from cosearch.errors import EvaluationError
 from cosearch.model import VisionTransformer, build_model, calibrate
 from cosearch.spec import ModelSpec
+from cosearch.train.batches import Batches, augmented, normalised
 from cosearch.train.optim import Muon, ScaleAdam
 from cosearch.train.recipe import Recipe
 
-__all__ = ["Score", "Trained", "accuracy", "normalised", "predictions", "score", "train"]
+__all__ = ["Score", "Trained", "accuracy", "predictions", "score", "train"]
 
 READ_BATCH = 500
 """Images read at a time when nothing is learnt."""
@@ -54,17 +53,6 @@ class Trained:
     score: Score
 
 
-def normalised(images: NDArray[np.uint8], task: Task) -> Tensor:
-    """Returns uint8 images (n, height, width, channels) as a model takes them: float (n, channels, height, width).
-
-    Each channel has the training split's mean taken away and is divided by its standard deviation.
-    """
-    pixels = torch.from_numpy(np.moveaxis(images, 3, 1).astype(np.float32)).div_(255)
-    mean = torch.tensor(task.mean, dtype=torch.float32).view(1, -1, 1, 1)
-    std = torch.tensor(task.std, dtype=torch.float32).view(1, -1, 1, 1)
-    return pixels.sub_(mean).div_(std).contiguous()
-
-
 def train(spec: ModelSpec, task: Task, recipe: Recipe, seed: int) -> Trained:
     """Trains a model from scratch on the training split, and scores it on the validation split.
 
@@ -74,27 +62,25 @@ def train(spec: ModelSpec, task: Task, recipe: Recipe, seed: int) -> Trained:
         EvaluationError: the loss stopped being a number.
     """
     with _one_thread():
-        images, labels = normalised(task.train.images, task), torch.tensor(task.train.labels)
+        batches = Batches(task.train, task)
         generator = torch.Generator().manual_seed(seed)
         model = build_model(spec, seed)
-        calibrate(model, images[torch.randperm(len(images), generator=generator)[: recipe.calibration]])
-        _learn(model, images, labels, recipe, generator)
+        calibrate(model, batches.images(torch.randperm(len(batches), generator=generator)[: recipe.calibration]))
+        _learn(model, batches, recipe, generator)
         model.eval()
         return Trained(model=model, score=score(model, task.validation, task))
 
 
-def _learn(
-    model: VisionTransformer, images: Tensor, labels: Tensor, recipe: Recipe, generator: torch.Generator
-) -> None:
+def _learn(model: VisionTransformer, batches: Batches, recipe: Recipe, generator: torch.Generator) -> None:
     model.train()
     muon, scales, adamw = _optimizers(model, recipe)
     for step in range(recipe.steps):
         factor = recipe.learning_rate_factor(step)
         for group in adamw.param_groups:
             group["lr"] = recipe.lr * factor
-        picked = torch.randint(len(images), (recipe.batch,), generator=generator)
-        logits = model(_augmented(images[picked], recipe, generator))
-        loss = F.cross_entropy(logits.flatten(0, 1), labels[picked].flatten(), label_smoothing=recipe.label_smoothing)
+        picked = torch.randint(len(batches), (recipe.batch,), generator=generator)
+        logits, labels = model(augmented(batches.images(picked), recipe, generator)), batches.labels[picked]
+        loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), label_smoothing=recipe.label_smoothing)
         if not math.isfinite(loss.item()):
             raise EvaluationError(f"training diverged at step {step} of {recipe.steps}: loss is {loss.item()}")
         model.zero_grad(set_to_none=True)
@@ -122,26 +108,17 @@ def _optimizers(model: nn.Module, recipe: Recipe) -> tuple[Muon, ScaleAdam, torc
     return Muon(hidden, recipe.momentum), ScaleAdam(scales), adamw
 
 
-def _augmented(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
-    if recipe.flip:
-        mirrored = torch.rand(len(images), generator=generator) < 0.5
-        images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(3), images)
-    if recipe.shift:
-        reach, (height, width) = recipe.shift, images.shape[2:]
-        padded = F.pad(images, (reach,) * 4, mode="replicate")
-        moves = torch.randint(0, 2 * reach + 1, (2, len(images)), generator=generator)
-        down = (moves[0][:, None] + torch.arange(height))[:, None, :, None]
-        right = (moves[1][:, None] + torch.arange(width))[:, None, None, :]
-        which = torch.arange(len(images))[:, None, None, None]
-        channel = torch.arange(images.shape[1])[None, :, None, None]
-        images = padded[which, channel, down, right]
-    return images
-
-
 @torch.no_grad()
 def predictions(model: nn.Module, images: Tensor) -> Tensor:
     """Returns logits of shape (n, labels, classes) for images as `normalised` gives them, read in batches."""
     return torch.cat([model(images[start : start + READ_BATCH]) for start in range(0, len(images), READ_BATCH)])
+
+
+@torch.no_grad()
+def _read(model: nn.Module, split: Split, task: Task) -> Tensor:
+    """Returns the `predictions` for a split without holding all of it in floating point."""
+    starts = range(0, len(split), READ_BATCH)
+    return torch.cat([model(normalised(split.images[start : start + READ_BATCH], task)) for start in starts])
 
 
 def score(model: nn.Module, split: Split, task: Task) -> Score:
@@ -152,7 +129,7 @@ def score(model: nn.Module, split: Split, task: Task) -> Score:
     """
     training = model.training
     model.eval()
-    logits = predictions(model, normalised(split.images, task))
+    logits = _read(model, split, task)
     model.train(training)
     labels = torch.tensor(split.labels)
     if not bool(torch.isfinite(logits).all()):

@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from cosearch_evaluators.trained import Trained
 from torch import nn
 
-from cosearch.data import Split, load_task
+from cosearch.data import Split, load_task, make_task
 from cosearch.errors import EvaluationError, UserError
 from cosearch.evaluator import Context, Evaluator
 from cosearch.model import build_model
 from cosearch.spec import AcceleratorSpec, BlockSpec, Candidate, ModelSpec
 from cosearch.train import Recipe, accuracy, normalised, score, train, weights_from_bytes, weights_to_bytes
-from cosearch.train.loop import _augmented
+from cosearch.train.batches import Batches, augmented
 from cosearch.train.optim import ScaleAdam
 
 SHORT = Recipe(steps=4, batch=16, calibration=32)
@@ -129,15 +129,39 @@ def test_normalised_training_images_have_mean_0_and_deviation_1(task):
     assert images.std().item() == pytest.approx(1, abs=1e-3)
 
 
+def test_a_batch_is_normalised_as_the_whole_split_is(task):
+    picked = torch.tensor([7, 0, 7, 8191])
+    batches = Batches(task.train, task)
+    assert torch.equal(batches.images(picked), normalised(task.train.images, task)[picked])
+    assert batches.labels[picked].tolist() == task.train.labels[picked.numpy()].tolist()
+
+
+def test_training_needs_no_more_than_one_image_a_class():
+    few = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 1), np.uint8)
+    split = Split(images=few, labels=np.array([[0], [1]]))
+    tiny = make_task("tiny", ("a", "b"), split, split, split)
+    result = train(spec(tiny, 4), tiny, SHORT, 0)
+    assert 0 <= result.score.accuracy <= 1
+
+
+def test_the_training_split_is_never_held_in_floating_point(task, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "cosearch.train.batches.normalised", lambda images, of: seen.append(len(images)) or normalised(images, of)
+    )
+    train(spec(task), task, SHORT, 5)
+    assert seen == [SHORT.calibration] + [SHORT.batch] * SHORT.steps
+
+
 def test_shifting_moves_whole_images_and_flipping_mirrors_some():
     images = torch.zeros(64, 1, 8, 8)
     images[:, :, 4, 2] = 1
     generator = torch.Generator().manual_seed(0)
-    shifted = _augmented(images, Recipe(shift=1), generator)
+    shifted = augmented(images, Recipe(shift=1), generator)
     places = {tuple(place) for place in shifted.nonzero()[:, 2:].tolist()}
     assert len(shifted.nonzero()) == 64
     assert places == {(row, column) for row in (3, 4, 5) for column in (1, 2, 3)}
-    flipped = _augmented(images, Recipe(flip=True), generator)
+    flipped = augmented(images, Recipe(flip=True), generator)
     assert {tuple(place) for place in flipped.nonzero()[:, 2:].tolist()} == {(4, 2), (4, 5)}
 
 
