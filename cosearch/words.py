@@ -132,7 +132,7 @@ def describe_accelerator(accelerator: AcceleratorSpec) -> str:
         parts.append(f"{rest.pop('pe_bits')}-bit PEs")
     if "vector_lanes" in rest:
         parts.append(f"{rest.pop('vector_lanes')} lanes")
-    parts += [f"{name} {_value(name, value)}" for name, value in rest.items()]
+    parts += [_named(name, value) for name, value in rest.items()]
     text = ", ".join(part for part in parts if part)
     return text if accelerator.template == "systolic" and text else f"{accelerator.template} {text}".rstrip()
 
@@ -153,8 +153,14 @@ def _is_number(value: Scalar | None) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _value(name: str, value: Scalar) -> str:
-    return quantity(float(value), unit_of(name)) if _is_number(value) and unit_of(name) else str(value)
+def _named(name: str, value: Scalar) -> str:
+    """Returns a parameter by name: ``activation 8 KiB`` for ``activation_kib``, ``dma 64 bit`` for ``dma_bits``."""
+    for suffix, unit in (("_kib", "KiB"), ("_bits", "bit")):
+        if name.endswith(suffix):
+            return f"{name.removesuffix(suffix).replace('_', ' ')} {value} {unit}"
+    if _is_number(value) and unit_of(name):
+        return f"{name} {quantity(float(value), unit_of(name))}"
+    return f"{name} {value}"
 
 
 def _bits(bits: int) -> str:

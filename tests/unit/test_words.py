@@ -116,3 +116,10 @@ def test_an_accelerator_in_words():
 def test_an_unknown_template_lists_its_parameters():
     spec = AcceleratorSpec.of("tree", {"leaves": 64, "cache_bytes": 4096, "gated": True})
     assert describe_accelerator(spec) == "tree cache_bytes 4 KiB, gated True, leaves 64"
+
+
+def test_parameters_without_a_customary_place_follow_by_name() -> None:
+    parameters = {"dim": 16, "dataflow": "ws", "scratchpad_kib": 256, "dma_bits": 128, "clock_hz": 1e9}
+    assert describe_accelerator(AcceleratorSpec.of("gemmini", parameters)) == (
+        "gemmini ws, 1.00 GHz, dim 16, dma 128 bit, scratchpad 256 KiB"
+    )
