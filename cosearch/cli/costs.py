@@ -1,4 +1,4 @@
-"""``cosearch estimate``, ``validate`` and ``reference``: costs, and what they are held against."""
+"""``cosearch estimate``, ``validate``, ``reference`` and ``surrogate``: costs, and what they are held against."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from cosearch.cli.common import make_console
+from cosearch.cli.common import RunsOption, make_console
 
 if TYPE_CHECKING:
     from cosearch.hardware import Accelerator, Cost, Technology
@@ -37,12 +37,23 @@ Examples:
   cosearch validate scalesim scalesim_v3.csv
   cosearch validate gemmini measured.csv --out predictions.csv
 """
+FIT_EXAMPLES = """\
+Examples:
+
+  cosearch surrogate fit timed                      learn what the run's slow evaluator measured
+  cosearch surrogate fit timed --evaluator cost     where the run has several
+
+Then, in a run file:  cost: {use: surrogate, options: {of: {use: zigzag}, run: timed}}
+"""
 
 
 def add_to(app: typer.Typer) -> None:
     """Adds the commands."""
     app.command(epilog=ESTIMATE_EXAMPLES)(estimate)
     app.command(epilog=VALIDATE_EXAMPLES)(validate)
+    surrogates = typer.Typer(help="Fast models of slow evaluators.", no_args_is_help=True)
+    surrogates.command("fit", epilog=FIT_EXAMPLES)(fit)
+    app.add_typer(surrogates, name="surrogate")
     references = typer.Typer(help="Other tools to hold costs against.", no_args_is_help=True)
     references.command("list")(list_references)
     references.command("install")(install_reference)
@@ -324,3 +335,27 @@ def install_reference(name: Annotated[str, typer.Argument(help="As 'cosearch ref
 
     python = install(name)
     make_console().print(f"{REFERENCES[name].title}: ready in {python}")
+
+
+def fit(
+    run: Annotated[str, typer.Argument(help="Name of a run, or its folder.", metavar="RUN")],
+    evaluator: Annotated[
+        str, typer.Option(help="Name in the run file; left out: its only slow one.", show_default=False)
+    ] = "",
+    out: Annotated[Path | None, typer.Option(help="File to write; the run's folder by default.")] = None,
+    seed: Annotated[int, typer.Option(help="Of what is held out, and of the trees.")] = 0,
+    runs: RunsOption = Path("runs"),
+) -> None:
+    """Learn a fast model of a slow evaluator from what a run evaluated."""
+    from rich.markdown import Markdown
+
+    from cosearch.store import find_run
+    from cosearch.surrogate import FILE, fit_surrogate
+
+    folder = find_run(runs, run)
+    learnt = fit_surrogate(folder, evaluator=evaluator, seed=seed)
+    path = out or folder / FILE
+    learnt.save(path)
+    console = make_console()
+    console.print(Markdown(learnt.report.text()))
+    console.print(f"\nWritten: {path}")

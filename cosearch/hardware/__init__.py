@@ -21,7 +21,20 @@ from cosearch.hardware.estimate import estimate, estimate_batch, estimate_grid
 from cosearch.hardware.fpga import Fpga, FpgaResources, Fpgas, fpga_resources
 from cosearch.hardware.fusemax import FuseMax
 from cosearch.hardware.gemmini import GemminiArray, GemminiArrays, gemmini_cycles, gemmini_tiles
+from cosearch.hardware.heterogeneous import HeterogeneousASIC, heterogeneous_assignment
 from cosearch.hardware.ledger import Ledger
+from cosearch.hardware.memory import (
+    Allocation,
+    PeakMemory,
+    Placement,
+    ResidentTraffic,
+    Spill,
+    allocate,
+    best_schedule,
+    live_bytes,
+    peak_sram_bytes,
+    resident_traffic,
+)
 from cosearch.hardware.microcontroller import Microcontroller, MicrocontrollerMemory, microcontroller_memory
 from cosearch.hardware.roofline import Roofline, Rooflines
 from cosearch.hardware.scalesim import ScaleSimCounts, scalesim_config, scalesim_counts, scalesim_topology
@@ -57,6 +70,7 @@ __all__ = [
     "TECHNOLOGIES",
     "TEMPLATES",
     "Accelerator",
+    "Allocation",
     "BatchCost",
     "Cost",
     "Fpga",
@@ -65,21 +79,28 @@ __all__ = [
     "FuseMax",
     "GemminiArray",
     "GemminiArrays",
+    "HeterogeneousASIC",
     "Ledger",
     "MacCost",
     "Microcontroller",
     "MicrocontrollerMemory",
     "OperatorCost",
+    "PeakMemory",
+    "Placement",
     "ProcessingElement",
+    "ResidentTraffic",
     "Roofline",
     "Rooflines",
     "ScaleSimCounts",
     "ScaleSimMemory",
     "Sparsity",
+    "Spill",
     "SystolicArray",
     "SystolicArrays",
     "Technology",
     "ViTCoD",
+    "allocate",
+    "best_schedule",
     "build",
     "dram",
     "estimate",
@@ -89,8 +110,12 @@ __all__ = [
     "fpga_resources",
     "gemmini_cycles",
     "gemmini_tiles",
+    "heterogeneous_assignment",
+    "live_bytes",
     "mac_cost",
     "microcontroller_memory",
+    "peak_sram_bytes",
+    "resident_traffic",
     "scale",
     "scalesim_config",
     "scalesim_counts",

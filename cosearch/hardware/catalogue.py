@@ -13,6 +13,7 @@ from cosearch.hardware.fpga import Fpga, Fpgas, fpga_ledger
 from cosearch.hardware.fusemax import FuseMax, fusemax_ledger
 from cosearch.hardware.gemmini import GemminiArray, GemminiArrays
 from cosearch.hardware.gemmini.model import gemmini_ledger
+from cosearch.hardware.heterogeneous import HeterogeneousASIC, heterogeneous_ledger
 from cosearch.hardware.ledger import Batch, Items, Ledger
 from cosearch.hardware.microcontroller import Microcontroller, microcontroller_ledger
 from cosearch.hardware.roofline import Roofline, Rooflines, roofline_ledger
@@ -25,7 +26,7 @@ from cosearch.workload import Workload
 
 __all__ = ["TEMPLATES", "Accelerator", "batch_of", "build", "cost_model", "fits", "trust"]
 
-Accelerator = SystolicArray | GemminiArray | FuseMax | ViTCoD | Fpga | Microcontroller | Roofline
+Accelerator = SystolicArray | GemminiArray | HeterogeneousASIC | FuseMax | ViTCoD | Fpga | Microcontroller | Roofline
 """An accelerator of any template."""
 
 
@@ -75,6 +76,16 @@ _ALL: Mapping[str, _Template] = {
             "Cycles of matrix products lie 7.8 % on average from the RTL in FireSim (16 x 16, two-fold on 11 "
             "products, worst 33.7 %; bench/hardware/gemmini.md).",
             "Dataflow 'os' was compared with no measurement; energy and area are the technology table's.",
+        ),
+    ),
+    "heterogeneous": _Template(
+        parameters=HeterogeneousASIC,
+        batch=_items,
+        ledger=heterogeneous_ledger,
+        trust=(
+            "The assignment of products to sub-accelerators is the optimum of the model (held against brute force); "
+            "the model of each dataflow was held against no measurement.",
+            "Operators run one after another and exchange tensors through DRAM.",
         ),
     ),
     "fusemax": _Template(

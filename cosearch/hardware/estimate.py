@@ -52,7 +52,7 @@ def estimate_batch(
     """
     batch = batch_of(accelerators) if isinstance(accelerators, Sequence) else accelerators
     out = {item.name: np.empty(len(batch)) for item in fields(BatchCost)}
-    step = max(_LEAST, _CHUNK // len(set(op.name.rpartition(".")[2] for op in workload.operators)))
+    step = max(_LEAST, _CHUNK // len({op.name.rpartition(".")[2] for op in workload.operators}))
     kinds = batch.kinds()
     for kind in np.unique(kinds):
         same = np.flatnonzero(kinds == kind)

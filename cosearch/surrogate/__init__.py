@@ -11,11 +11,12 @@ gave stands for it. It knows the range that it was taught, and does not answer o
 from __future__ import annotations
 
 from cosearch.surrogate.fitting import LEAST_PAIRS, fit_surrogate
-from cosearch.surrogate.learnt import COVERAGE, MetricReport, Prediction, Report, Surrogate
+from cosearch.surrogate.learnt import COVERAGE, FILE, MetricReport, Prediction, Report, Surrogate
 from cosearch.surrogate.pairs import Pairs, read_pairs
 
 __all__ = [
     "COVERAGE",
+    "FILE",
     "LEAST_PAIRS",
     "MetricReport",
     "Pairs",

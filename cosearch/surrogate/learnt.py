@@ -18,12 +18,15 @@ from cosearch.spec import Candidate
 from cosearch.surrogate.features import Encoding, features
 from cosearch.surrogate.regress import Kernel, Trees, nearest
 
-__all__ = ["COVERAGE", "MetricReport", "Prediction", "Report", "Surrogate", "Target"]
+__all__ = ["COVERAGE", "FILE", "MetricReport", "Prediction", "Report", "Surrogate", "Target"]
 
 Floats = NDArray[np.float64]
 Kind = Literal["trees", "kernel", "blend"]
 
 FORMAT = "cosearch surrogate/1"
+
+FILE = "surrogate.npz"
+"""Name of the file in a run's folder that its surrogate is kept in."""
 
 COVERAGE = 0.9
 """Share of new candidates whose true value is meant to lie in the interval."""

@@ -14,12 +14,9 @@ from cosearch.errors import EvaluationError, UserError, did_you_mean
 from cosearch.evaluator import BatchEvaluator, Context, Evaluator, LimitingEvaluator, Metric
 from cosearch.plugins import EVALUATORS, refer
 from cosearch.spec import AcceleratorSpec, Candidate, ModelSpec, Violation
-from cosearch.surrogate import Prediction, Surrogate
+from cosearch.surrogate import FILE, Prediction, Surrogate
 
-__all__ = ["FILE", "Surrogated"]
-
-FILE = "surrogate.npz"
-"""Name of the file in a run's folder that its surrogate is kept in."""
+__all__ = ["Surrogated"]
 
 _OUTSIDE = ("refuse", "evaluate")
 

@@ -9,21 +9,19 @@ memory and come back.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck
 from hypothesis import strategies as st
 
-from cosearch.hardware import MAPPINGS, OVERLAPS, SystolicArray, SystolicArrays, estimate_batch, technology
+from cosearch.hardware import OVERLAPS, SystolicArray, SystolicArrays
 from cosearch.hardware.groups import Products
 from cosearch.hardware.systolic.folding import fold
-from cosearch.hardware.systolic.tiling import best_fills, chunked_extra
+from cosearch.hardware.systolic.tiling import best_fills
 from cosearch.hardware.systolic.traffic import Fills, fold_fills
-from cosearch.spec import BlockSpec, ModelSpec, TaskShape
-from cosearch.workload import workload
 
 Step = tuple[tuple[int, ...], ...]
 SLOW = [HealthCheck.too_slow, HealthCheck.filter_too_much]
@@ -51,7 +49,9 @@ class Case:
 
     def products(self) -> Products:
         names = ("m", "k", "n", "count", "a_bits", "b_bits")
-        return Products(**{name: np.full((1, 1), float(getattr(self, name))) for name in names}, out_bits=np.ones((1, 1)))
+        return Products(
+            **{name: np.full((1, 1), float(getattr(self, name))) for name in names}, out_bits=np.ones((1, 1))
+        )
 
     def arrays(self, dataflow: str) -> SystolicArrays:
         array = SystolicArray(
@@ -157,11 +157,11 @@ def spilled(steps: Sequence[Step], order: Sequence[str], sizes: dict[str, int], 
     return best
 
 
-def nests(s: int, k: int, x: int, rows: int, cols: int, chunks: Sequence[int]) -> Iterator[tuple[list[str], list[Step]]]:
+def nests(
+    s: int, k: int, x: int, rows: int, cols: int, chunks: Sequence[int]
+) -> Iterator[tuple[list[str], list[Step]]]:
     """Yields every nest of chunks of ``s`` and groups of folds of ``k`` and ``x``."""
-    for chunk, k_group, x_group in itertools.product(
-        chunks, range(rows, k + rows, rows), range(cols, x + cols, cols)
-    ):
+    for chunk, k_group, x_group in itertools.product(chunks, range(rows, k + rows, rows), range(cols, x + cols, cols)):
         cut = {"s": pieces(s, chunk), "k": pieces(k, k_group), "x": pieces(x, x_group)}
         for outer in itertools.permutations("skx"):
             for inner in (("k", "x"), ("x", "k")):

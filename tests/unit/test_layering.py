@@ -10,36 +10,9 @@ import cosearch
 PACKAGE = Path(cosearch.__file__).parent
 EVALUATORS = PACKAGE.parent / "evaluators" / "cosearch_evaluators"
 ORDER = (
-    *(
-        "errors",
-        "yamlfile",
-        "formats",
-        "spec",
-        "words",
-        "evaluator",
-        "workload",
-        "hardware",
-        "references",
-        "validation",
-    ),
-    *(
-        "space",
-        "model",
-        "data",
-        "train",
-        "front",
-        "samplers",
-        "plugins",
-        "store",
-        "runfile",
-        "pool",
-        "search",
-        "track",
-        "plots",
-        "export",
-        "session",
-    ),
-    *("cli", "testing"),
+    *("errors", "yamlfile", "formats", "spec", "words", "evaluator", "workload", "hardware", "references"),
+    *("validation", "space", "model", "data", "train", "imported", "front", "samplers", "plugins", "store"),
+    *("runfile", "surrogate", "pool", "search", "track", "plots", "export", "session", "cli", "testing"),
 )
 HEAVY = {"torch", "ray", "mlflow", "optuna", "pymoo", "plotly", "sklearn", "onnx", "onnxruntime"}
 

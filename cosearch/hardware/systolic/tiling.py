@@ -323,8 +323,8 @@ def _choice(s: _Shape, streamed: Floats, kept: Floats, spilled: Floats | float, 
 def _group_counts(folds: Floats) -> list[Floats]:
     """Returns every number of groups of one size that ``folds`` can be cut into, as arrays like ``folds``.
 
-    With s the root rounded up: 1 to s groups, then as many as groups of 1 to s folds give. Numbers are repeated where an
-    entry has fewer than others.
+    With s the root rounded up: 1 to s groups, then as many as groups of 1 to s folds give. Numbers are repeated where
+    an entry has fewer than others.
     """
     root = np.ceil(np.sqrt(folds))
     most = int(np.max(root))
