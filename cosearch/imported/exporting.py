@@ -34,7 +34,9 @@ def export_program(
         program = _export(module, _checked(example_inputs), name)
     else:
         raise SpecError(
-            name, f"is a {type(module).__name__}, not a module", "give a torch.nn.Module or what torch.export.export made"
+            name,
+            f"is a {type(module).__name__}, not a module",
+            "give a torch.nn.Module or what torch.export.export made",
         )
     table = torch.export.default_decompositions()
     for overload in list(table.keys()):
@@ -94,7 +96,9 @@ def _export(module: nn.Module, inputs: tuple[Tensor, ...], name: str) -> Exporte
                 problem = problem or error
     assert problem is not None
     text = str(problem)
-    dynamic = any(word in f"{type(problem).__name__} {text}" for word in ("DataDependent", "data-dependent", "Unbacked"))
+    dynamic = any(
+        word in f"{type(problem).__name__} {text}" for word in ("DataDependent", "data-dependent", "Unbacked")
+    )
     first = next((line.strip() for line in text.splitlines() if line.strip()), "no reason given")
     remedy = _STATIC if dynamic else _REMEDY
     raise UserError(f"{name} cannot be exported: {type(problem).__name__}: {first[:300]}; {remedy}") from problem
@@ -114,9 +118,10 @@ def _inference(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps the exporter's own deprecation warnings from the user, who can do nothing about them."""
+    """Keeps the exporter's own warnings from the user, who can do nothing about them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\..*")
+        # a module that caches a table in an attribute: the exporter puts the attribute back
+        warnings.filterwarnings("ignore", message="The tensor attribute", category=UserWarning)
         yield

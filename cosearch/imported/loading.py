@@ -142,7 +142,9 @@ def _image(module: nn.Module, image: tuple[int, int, int] | None, reference: str
         image = image or (said.get("input_size") if isinstance(said, dict) else None)
     if image is None:
         raise SpecError(
-            reference, "says nothing of its input", "return a pair of the module and its example inputs, or give the image"
+            reference,
+            "says nothing of its input",
+            "return a pair of the module and its example inputs, or give the image",
         )
     if len(image) != 3 or min(image) < 1:
         raise SpecError("image", f"is {tuple(image)}", "give channels, height and width, each at least 1")

@@ -73,9 +73,7 @@ def product(reading: Reading, node: Node) -> Value:
     if isinstance(bias, Node) and reading.value(bias).bases:
         extent = reading.record.extents[result.bases[0]]
         read = [result, reading.value(bias)]
-        return reading.record.vector(
-            reading.label(node, "add"), OperatorKind.ADD, extent, read, out=elements(node)
-        )
+        return reading.record.vector(reading.label(node, "add"), OperatorKind.ADD, extent, read, out=elements(node))
     return result
 
 
@@ -103,9 +101,7 @@ def convolution(reading: Reading, node: Node) -> Value:
     if isinstance(bias, Node) and reading.value(bias).bases:
         read = [result, reading.value(bias)]
         extent = (1, pixels, out_channels)
-        return reading.record.vector(
-            reading.label(node, "add"), OperatorKind.ADD, extent, read, out=elements(node)
-        )
+        return reading.record.vector(reading.label(node, "add"), OperatorKind.ADD, extent, read, out=elements(node))
     return result
 
 
@@ -132,9 +128,7 @@ def scaled_dot_product_attention(reading: Reading, node: Node) -> Value:
     )
     if isinstance(mask, Node) or argument(node, "is_causal"):
         read = [scores, reading.value(mask)]
-        scores = record.vector(
-            reading.label(node, "bias"), OperatorKind.ADD, extent, read, out=heads * queries * keys
-        )
+        scores = record.vector(reading.label(node, "bias"), OperatorKind.ADD, extent, read, out=heads * queries * keys)
     soft = record.vector(
         reading.label(node, "softmax"), OperatorKind.SOFTMAX, extent, [scores], out=heads * queries * keys
     )

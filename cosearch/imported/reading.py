@@ -72,7 +72,9 @@ def workload_of(
     for field, bits in (("weight_bits", weight_bits), ("activation_bits", activation_bits)):
         if not (2 <= bits <= 16 or bits == FLOAT_BITS):
             raise SpecError(
-                field, f"is {bits}, but integers have 2 to 16 bits", f"write 2 to 16, or {FLOAT_BITS} for floating point"
+                field,
+                f"is {bits}, but integers have 2 to 16 bits",
+                f"write 2 to 16, or {FLOAT_BITS} for floating point",
             )
     if unknown not in ("refuse", "free"):
         raise SpecError("unknown", f"is {unknown!r}", "write 'refuse' or 'free'")
@@ -162,6 +164,8 @@ class _Reader:
             )
         for index in range(len(results(node))):
             shape(node, index)  # refuses shapes that depend on the image
+        if results(node) and elements(node) == 0:
+            return Value()
         if not isinstance(node.target, OpOverload):
             return self._refuse(node)
         return self._operator(node) if results(node) else self._joined(node)

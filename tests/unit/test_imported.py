@@ -1,0 +1,531 @@
+"""A user's torch module becomes a workload that does what the module does."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from cosearch.errors import NotFoundError, SpecError, UserError
+from cosearch.hardware import SystolicArray, estimate, technology
+from cosearch.hardware.memory import lifetimes
+from cosearch.imported import load_module, workload_of
+from cosearch.model import build_model
+from cosearch.model.formats import IntegerQuantizer
+from cosearch.spec import BlockSpec, ModelSpec, TaskShape
+from cosearch.workload import OperatorKind, Workload, workload
+
+
+def counted(module: nn.Module, inputs: tuple[Tensor, ...]) -> int:
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # its one fused operator is not counted
+    try:
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            module.eval()(*inputs)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+    return counter.get_total_flops() // 2
+
+
+def kinds(load: Workload) -> list[str]:
+    return [op.kind.value for op in load.operators]
+
+
+def products(load: Workload) -> list[tuple[int, int, int, int]]:
+    return [(op.m, op.k, op.n, op.count) for op in load.operators if op.kind is OperatorKind.MATMUL]
+
+
+class Attention(nn.Module):
+    def __init__(self, dim: int, heads: int, *, fused: bool) -> None:
+        super().__init__()
+        self.heads, self.fused = heads, fused
+        self.qkv, self.proj = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, tokens, dim = x.shape
+        q, k, v = self.qkv(x).reshape(batch, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        if self.fused:
+            y = F.scaled_dot_product_attention(q, k, v)
+        else:
+            y = (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(-1) @ v
+        return self.proj(y.transpose(1, 2).reshape(batch, tokens, dim))
+
+
+class Vit(nn.Module):
+    """A vision transformer as users write it: convolution, class token, pre-norm blocks."""
+
+    def __init__(self, *, fused: bool = True, depth: int = 2) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 32, 8, stride=8)
+        self.token, self.position = nn.Parameter(torch.zeros(1, 1, 32)), nn.Parameter(torch.zeros(1, 17, 32))
+        self.blocks = nn.ModuleList(
+            nn.ModuleDict(
+                {
+                    "norm1": nn.LayerNorm(32),
+                    "attn": Attention(32, 4, fused=fused),
+                    "norm2": nn.LayerNorm(32),
+                    "mlp": nn.Sequential(nn.Linear(32, 64), nn.GELU(), nn.Dropout(0.1), nn.Linear(64, 32)),
+                }
+            )
+            for _ in range(depth)
+        )
+        self.norm, self.head = nn.LayerNorm(32), nn.Linear(32, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.stem(images).flatten(2).transpose(1, 2)
+        x = torch.cat((self.token.expand(x.shape[0], -1, -1), x), 1) + self.position
+        for block in self.blocks:
+            x = x + block["attn"](block["norm1"](x))
+            x = x + block["mlp"](block["norm2"](x))
+        return self.head(self.norm(x[:, 0]))
+
+
+class Cross(nn.Module):
+    """Queries and keys of different lengths, with a mask that is an input and one that is causal."""
+
+    def __init__(self, *, causal: bool) -> None:
+        super().__init__()
+        self.causal = causal
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+        if self.causal:
+            return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+class Einsum(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Parameter(torch.zeros(9, 7))
+
+    def forward(self, q: Tensor, k: Tensor) -> Tensor:
+        return torch.einsum("bhid,bhjd->bhij", q, k) + (self.mix @ k.mean(1)).mean()
+
+
+def cnn() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, groups=8),
+        nn.Hardswish(),
+        nn.Conv2d(8, 12, 1, groups=2),
+        nn.GroupNorm(3, 12),
+        nn.SiLU(),
+        nn.MaxPool2d(2),
+        nn.ConvTranspose2d(12, 6, 2, stride=2),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(6, 5),
+        nn.Softmax(-1),
+    )
+
+
+def encoder() -> nn.Module:
+    layer = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True)
+    return nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+
+
+def image(channels: int = 3, side: int = 32) -> tuple[Tensor, ...]:
+    return (torch.randn(1, channels, side, side),)
+
+
+def attention_inputs() -> tuple[Tensor, ...]:
+    return torch.randn(1, 2, 5, 8), torch.randn(1, 2, 7, 8), torch.randn(1, 2, 7, 6), torch.randn(1, 2, 5, 7)
+
+
+CASES = {
+    "vit, fused attention": (Vit, image()),
+    "vit, explicit attention": (lambda: Vit(fused=False), image()),
+    "convolutions": (cnn, image()),
+    "encoder": (encoder, (torch.randn(1, 9, 32),)),
+    "attention with a mask": (lambda: Cross(causal=False), attention_inputs()),
+    "causal attention": (lambda: Cross(causal=True), attention_inputs()),
+    "einsum and weights on the left": (Einsum, (torch.randn(1, 2, 5, 8), torch.randn(1, 2, 7, 8))),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_macs_equal_the_counter(case):
+    make, inputs = CASES[case]
+    module = make()
+    assert workload_of(module, inputs).macs == counted(module, inputs) > 0
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_tensor_lives_from_its_writer_to_its_readers(case):
+    make, inputs = CASES[case]
+    load = workload_of(make(), inputs)
+    named = {tensor.name for tensor in load.tensors}
+    assert len(named) == len(load.tensors)
+    assert {name for op in load.operators for name in (*op.inputs, op.output)} == named
+    assert len({op.output for op in load.operators}) == len(load.operators)
+    for life in lifetimes(load):
+        assert life.weight or life.written is None or all(life.written < read for read in life.reads)
+    # all are read but the results
+    assert [life.tensor for life in lifetimes(load) if not life.reads] == [load.operators[-1].output]
+    assert min(load.live_activation_bytes()) > 0
+
+
+def test_attention_written_out_is_the_same_as_fused():
+    fused, explicit = workload_of(Vit(), image()), workload_of(Vit(fused=False), image())
+    assert kinds(fused) == kinds(explicit)
+    assert products(fused) == products(explicit)
+    assert fused.peak_activation_bytes == explicit.peak_activation_bytes
+
+
+def test_a_vision_transformer_is_that_of_the_same_spec():
+    """Views, dropout and joining the class token cost nothing, so the operators are those of `workload`, one by one."""
+    block = BlockSpec(heads=4, mlp_hidden=64, weight_bits=8, activation_bits=8)
+    task = TaskShape(image=(32, 32), channels=3, classes=10)
+    spec = ModelSpec(task=task, patch=8, dim=32, blocks=(block, block), edge_bits=8)
+    ours, theirs = workload(spec), workload_of(Vit(), image())
+    assert kinds(theirs) == kinds(ours)
+    for a, b in zip(theirs.operators, ours.operators, strict=True):
+        assert (a.m, a.k, a.n, a.count) == (b.m, b.k, b.n, b.count), b.name
+        assert (a.a_bits, a.b_bits, a.out_bits) == (b.a_bits, b.b_bits, b.out_bits), b.name
+    assert theirs.live_activation_bytes() == ours.live_activation_bytes()
+    assert theirs.weight_bytes == ours.weight_bytes
+    assert [op.name for op in theirs.operators][:4] == ["stem", "add", "blocks.0.norm1.layer_norm", "blocks.0.attn.qkv"]
+
+
+def our_specs() -> list[ModelSpec]:
+    task = TaskShape(image=(16, 16), channels=1, classes=5, labels=2)
+
+    def spec(method: str, keep: int | None, bits: tuple[int, int], **settings: int) -> ModelSpec:
+        first = BlockSpec(heads=2, mlp_hidden=20, keep_tokens=keep, weight_bits=bits[0], activation_bits=bits[1])
+        second = BlockSpec(heads=4, mlp_hidden=9, weight_bits=4, activation_bits=6)
+        return ModelSpec(task=task, patch=4, dim=16, blocks=(first, second), token_method=method, **settings)
+
+    return [
+        spec("none", None, (8, 8), edge_bits=8),
+        spec("none", None, (32, 32)),
+        spec("prune", 6, (3, 5), edge_bits=8, overlap=2, stem_hidden=12),
+        spec("merge", 10, (2, 7), edge_bits=6, overlap=1),
+    ]
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_our_own_models_give_the_products_of_their_spec(index):
+    """Shapes, and the widths that the module's own quantisers have."""
+    spec = our_specs()[index]
+    model = build_model(spec).eval()
+    for module in model.modules():
+        if isinstance(module, IntegerQuantizer):  # any scale will do
+            module.load_state_dict({"scale": torch.ones(module.channels)})
+    read = workload_of(model, image(1, 16), weight_bits=32, activation_bits=32)
+    said = workload(spec)
+    assert read.macs == said.macs
+    fields = ("m", "k", "n", "count", "a_bits", "b_bits", "out_bits", "weights")
+    ours, theirs = (
+        [tuple(getattr(op, name) for name in fields) for op in load.operators if op.macs] for load in (said, read)
+    )
+    assert theirs == ours
+    assert read.weight_bytes == said.weight_bytes
+    if spec.token_method == "none":
+        assert kinds(read) == kinds(said)
+        assert read.live_activation_bytes() == said.live_activation_bytes()
+
+
+def test_convolutions_are_products_of_unfolded_images():
+    load = workload_of(cnn(), image())
+    assert products(load) == [
+        (32 * 32, 27, 8, 1),
+        (30 * 30, 9, 1, 8),  # depthwise: a product for each channel
+        (30 * 30, 4, 6, 2),
+        (15 * 15, 12, 24, 1),  # transposed: each input pixel makes 2 x 2 outputs of 6 channels
+        (1, 6, 5, 1),
+    ]
+    assert "batch_norm" not in " ".join(op.name for op in load.operators)  # it joins the convolution before it
+    depthwise = load.operators[2]
+    assert depthwise.weights
+    assert {t.name: t.elements for t in load.tensors if t.weight}[depthwise.inputs[-1]] == 72
+
+
+def test_batch_normalisation_that_cannot_join_a_layer_is_a_scale_and_a_shift():
+    load = workload_of(nn.Sequential(nn.ReLU(), nn.BatchNorm2d(3)), image())
+    assert kinds(load) == ["add", "add"]
+
+
+def test_weights_stand_on_the_right():
+    class Mix(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = nn.Parameter(torch.zeros(4, 9))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.w @ x
+
+    (op,) = workload_of(Mix(), (torch.zeros(1, 9, 6),)).operators
+    assert (op.m, op.k, op.n, op.count, op.weights, op.inputs) == (6, 9, 4, 1, True, ("x", "w"))
+
+
+def test_shared_weights_are_one_tensor_and_derived_ones_are_computed_before():
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one = nn.Linear(8, 8)
+            self.a, self.b = nn.Parameter(torch.zeros(8, 2)), nn.Parameter(torch.zeros(2, 8))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.linear(self.one(self.one(x)), self.a @ self.b)
+
+    load = workload_of(Shared(), (torch.zeros(1, 3, 8),), weight_bits=4)
+    assert products(load) == [(3, 8, 8, 1)] * 3
+    assert load.weight_bytes == 2 * 64 * 4 // 8
+
+
+def test_views_name_the_tensor_that_they_look_at():
+    class Views(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            y = F.relu(x)
+            left, right = y.chunk(2, -1)
+            return torch.cat((right.transpose(1, 2).reshape(1, 4, 3)[:, :, :2], left.roll(1, 1)[:, :, :2]), 1).sigmoid()
+
+    relu, sigmoid = workload_of(Views(), (torch.zeros(1, 4, 6),)).operators
+    assert relu.inputs == ("x",)
+    assert sigmoid.inputs == (relu.output,)
+    assert sigmoid.elements == 16
+
+
+def test_choosing_tokens():
+    class Choose(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            best = x.mean(2).topk(3, 1).indices
+            return x.gather(1, best.unsqueeze(2).expand(-1, -1, 8)) * 2.0
+
+    load = workload_of(Choose(), (torch.zeros(1, 20, 8),))
+    assert [(op.kind.value, op.count, op.m, op.n) for op in load.operators] == [
+        ("score", 1, 20, 8),
+        ("select", 1, 1, 20),
+        ("merge", 1, 3, 8),
+    ]
+    assert {t.name: t.elements for t in load.tensors}[load.operators[-1].output] == 24
+
+
+def test_lookups_by_constants_are_reads_in_another_order():
+    class Bias(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Embedding(7, 4)
+            self.register_buffer("order", torch.tensor([2, 0, 1]))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x[:, self.order] + self.table(torch.arange(3))
+
+    (op,) = workload_of(Bias(), (torch.zeros(1, 3, 4),)).operators
+    assert (op.kind, op.inputs) == (OperatorKind.ADD, ("x",))
+
+
+def test_widths_follow_the_readers():
+    load = workload_of(Vit(depth=1), image(), weight_bits=4, activation_bits=6)
+    bits = {tensor.name: tensor.bits for tensor in load.tensors}
+    assert bits["images"] == bits["blocks.0.attn.qkv"] == 6
+    assert bits["blocks.0.attn.scores"] == bits["add"] == 16
+    assert bits["stem.weight"] == 4
+    assert bits[load.operators[-1].output] == 32
+    float_load = workload_of(Vit(depth=1), image(), weight_bits=32, activation_bits=32)
+    assert {tensor.bits for tensor in float_load.tensors} == {32}
+
+
+def test_torchs_own_fake_quantisers_give_widths():
+    class Fake(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = nn.Parameter(torch.zeros(4, 8))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.linear(
+                torch.fake_quantize_per_tensor_affine(x, 0.1, 0, -16, 15),
+                torch.fake_quantize_per_tensor_affine(self.w, 0.1, 0, -4, 3),
+            )
+
+    (op,) = workload_of(Fake(), (torch.zeros(1, 8),)).operators
+    assert (op.a_bits, op.b_bits) == (5, 3)
+
+
+def test_a_module_comes_back_as_it_was():
+    module = Vit()
+    module.train()
+    module.blocks[0].eval()
+    before = [part.training for part in module.modules()]
+    workload_of(module, image())
+    assert [part.training for part in module.modules()] == before
+    assert not all(before)
+
+
+def test_costs_can_be_estimated():
+    array = SystolicArray(
+        rows=16,
+        cols=16,
+        dataflow="ws",
+        ifmap_kib=64,
+        filter_kib=64,
+        ofmap_kib=64,
+        dram_bytes_per_s=4e9,
+        clock_hz=500e6,
+    )
+    for make, inputs in (CASES["vit, fused attention"], CASES["convolutions"]):
+        load = workload_of(make(), inputs)
+        cost = estimate(load, array, technology("horowitz_45nm"))
+        assert sum(op.macs for op in cost.operators) == load.macs
+        assert math.isfinite(cost.latency_s)
+        assert cost.latency_s > load.macs / (16 * 16 * 500e6)
+        assert 0 < cost.utilisation < 1
+
+
+class Unknown(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.ModuleDict({"spectrum": Spectrum()})
+        self.last = nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.inner["spectrum"](x))
+
+
+class Spectrum(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.fft.fft(x).real
+
+
+def test_unknown_operators_are_named_with_their_place():
+    with pytest.raises(SpecError, match=r"aten\._fft_\w+\.default in inner\.spectrum.*unknown='free'"):
+        workload_of(Unknown(), (torch.zeros(1, 8),))
+    load = workload_of(Unknown(), (torch.zeros(1, 8),), unknown="free")
+    assert products(load) == [(1, 8, 2, 1)]
+    assert load.operators[0].inputs[0] == "x"
+
+
+class Branch(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 if x.sum() > 0 else x + 1
+
+
+class Cond(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cond(x.sum() > 0, lambda x: x.sin(), lambda x: x.cos(), (x,))
+
+
+class Count(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x[x > 0] + 1.0
+
+
+@pytest.mark.parametrize(
+    ("module", "inputs", "text"),
+    [
+        (nn.Linear(4, 2), None, "example_inputs are missing"),
+        (nn.Linear(4, 2), (), "example_inputs are missing"),
+        (nn.Linear(4, 2), (torch.zeros(2, 4),), r"example_inputs\[0\] has shape \(2, 4\).*batch of 1"),
+        (nn.Linear(4, 2), (torch.zeros(1, 4, dtype=torch.int64),), "dtype int64.*give floating point"),
+        (nn.Linear(4, 2), (3.0,), "is a float, not a tensor"),
+        (nn.Identity(), (torch.zeros(1, 4),), "Identity computes nothing"),
+        (Branch(), (torch.zeros(1, 4),), "Branch cannot be exported.*depend on the values of the image"),
+        (Cond(), (torch.zeros(1, 4),), "torch.cond.*control flow that depends on the values of the image"),
+        (Count(), (torch.zeros(1, 4),), "depends? on the values of the image"),
+        (nn.Linear(4, 2), (torch.zeros(1, 5),), "Linear cannot be exported"),
+        (lambda x: x, (torch.zeros(1, 5),), "is a function, not a module"),
+    ],
+)
+def test_what_is_no_static_model_of_one_image_is_refused(module, inputs, text):
+    with pytest.raises(UserError, match=text):
+        workload_of(module, inputs)
+
+
+@pytest.mark.parametrize("field", ["weight_bits", "activation_bits"])
+@pytest.mark.parametrize("bits", [1, 17, 0])
+def test_widths_that_do_not_exist_are_refused(field, bits):
+    with pytest.raises(SpecError, match=f"{field} is {bits}"):
+        workload_of(nn.Linear(4, 2), (torch.zeros(1, 4),), **{field: bits})
+
+
+FACTORIES = """
+import torch
+from torch import nn
+
+def alone():
+    return nn.Linear(4, 2)
+
+def pair():
+    return nn.Linear(4, 2), (torch.zeros(1, 4),)
+
+def configured():
+    model = nn.Conv2d(3, 2, 3)
+    model.pretrained_cfg = {"input_size": (3, 9, 9)}
+    return model
+
+def fails():
+    raise RuntimeError("no weights here")
+
+def wants(dim):
+    return nn.Linear(dim, 2)
+
+def number():
+    return 3
+
+ready = nn.Conv2d(1, 1, 1)
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "models.py"
+    path.write_text(FACTORIES)
+    return path
+
+
+def test_modules_are_found_in_files(file):
+    pair = load_module(f"{file}:pair")
+    assert workload_of(pair.module, pair.example_inputs).macs == 8
+    assert load_module(f"{file}:configured").example_inputs[0].shape == (1, 3, 9, 9)
+    assert load_module(f"{file}:configured", image=(3, 5, 7)).example_inputs[0].shape == (1, 3, 5, 7)
+    assert load_module(f"{file}:ready", image=(1, 2, 2)).example_inputs[0].shape == (1, 1, 2, 2)
+
+
+def test_modules_are_found_in_packages(file, monkeypatch):
+    monkeypatch.syspath_prepend(str(file.parent))
+    try:
+        found = load_module("models:pair")
+    finally:
+        sys.modules.pop("models", None)
+    assert workload_of(found.module, found.example_inputs).macs == 8
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # torch's own, while it saves
+def test_saved_programs_are_read(tmp_path):
+    path = tmp_path / "vit.pt2"
+    torch.export.save(torch.export.export(Vit().eval(), image()), path)
+    found = load_module(str(path))
+    assert products(workload_of(found.module, found.example_inputs)) == products(workload_of(Vit(), image()))
+
+
+@pytest.mark.parametrize(
+    ("reference", "error", "text"),
+    [
+        ("{file}", UserError, "names no factory"),
+        ("{file}:", UserError, "names no factory"),
+        ("{file}:pairs", NotFoundError, "did you mean 'pair'"),
+        ("{file}:fails", UserError, "RuntimeError: no weights here"),
+        ("{file}:wants", UserError, "cannot be called without arguments"),
+        ("{file}:number", SpecError, "returns a int, not a module"),
+        ("{file}:alone", SpecError, "says nothing of its input"),
+        ("{folder}/none.py:pair", NotFoundError, "does not exist"),
+        ("{folder}/none.pt2", NotFoundError, "does not exist"),
+        ("{folder}/broken.pt2", UserError, "cannot be loaded"),
+        ("{folder}/broken.py:make", UserError, "cannot be run: ModuleNotFoundError"),
+        ("no_such_package.models:make", NotFoundError, "no module is called 'no_such_package'"),
+    ],
+)
+def test_references_that_lead_nowhere(reference, error, text, file):
+    (file.parent / "broken.pt2").write_bytes(b"no archive")
+    (file.parent / "broken.py").write_text("import no_such_dependency\n")
+    with pytest.raises(error, match=text):
+        load_module(reference.format(file=file, folder=file.parent))
