@@ -6,16 +6,51 @@ returns. Multiply-accumulates agree with ``torch.utils.flop_counter`` on the bui
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
 
+from cosearch.errors import SpecError
+from cosearch.formats import NumberFormat, integer_format, number_format
 from cosearch.spec import FLOAT_BITS, BlockSpec, ModelSpec
 
-__all__ = ["RESIDUAL_BITS", "Operator", "OperatorKind", "Tensor", "Workload", "workload"]
+__all__ = [
+    "RESIDUAL_BITS",
+    "Operator",
+    "OperatorKind",
+    "Tensor",
+    "Workload",
+    "format_of",
+    "stored_bits",
+    "with_formats",
+    "workload",
+]
 
 RESIDUAL_BITS = 16
 """Width at which the residual stream of a quantised model is stored between operators."""
+
+
+def format_of(bits: int, name: str = "") -> NumberFormat:
+    """Returns the number format called ``name``; where there is no name, the integer of ``bits``, or binary32 at 32.
+
+    Raises:
+        NotFoundError: no format has this name.
+    """
+    if name:
+        return number_format(name)
+    return number_format("fp32") if bits == FLOAT_BITS else integer_format(bits)
+
+
+def stored_bits(bits: int, name: str = "", sparsity: tuple[int, int] = (1, 1)) -> float:
+    """Returns the bits that one value takes in memory, those that are not kept counted too.
+
+    A kept value of a group of M is stored with its place in the group, ``ceil(log2(M))`` bits (2 bits for 2:4: Mishra
+    et al. 2021, "Accelerating sparse deep neural networks").
+    """
+    kept, of = sparsity
+    value = format_of(bits, name).storage_bits_per_value if name else float(bits)
+    return value if kept == of else kept / of * (value + math.ceil(math.log2(of)))
 
 
 class OperatorKind(StrEnum):
@@ -40,17 +75,25 @@ class Tensor:
         elements: number of values.
         bits: width at which it is stored.
         weight: whether it is a parameter (read from memory) or an activation.
+        format: name of the number format, one of `cosearch.formats.NUMBER_FORMATS`; empty for an integer of ``bits``,
+            or single precision at 32.
+        sparsity: (kept, of): of every ``of`` values at most ``kept`` are not zero, and only these are stored, each with
+            its place in the group.
     """
 
     name: str
     elements: int
     bits: int
     weight: bool = False
+    format: str = ""
+    sparsity: tuple[int, int] = (1, 1)
 
     @property
     def bytes(self) -> int:
-        """Size in bytes, rounded up."""
-        return -(-self.elements * self.bits // 8)
+        """Size in bytes, rounded up; shared scales and places in groups counted."""
+        if not self.format and self.sparsity == (1, 1):
+            return -(-self.elements * self.bits // 8)
+        return math.ceil(self.elements * stored_bits(self.bits, self.format, self.sparsity) / 8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +116,9 @@ class Operator:
         weights: whether the right operand holds parameters.
         inputs: names of the tensors it reads, parameters last.
         output: name of the tensor it writes.
+        a_format: number format of the left operand, as `Tensor.format`.
+        b_format: number format of the right operand.
+        sparsity: of the right operand, as `Tensor.sparsity`.
     """
 
     name: str
@@ -87,6 +133,9 @@ class Operator:
     weights: bool = False
     inputs: tuple[str, ...]
     output: str
+    a_format: str = ""
+    b_format: str = ""
+    sparsity: tuple[int, int] = (1, 1)
 
     @property
     def macs(self) -> int:
@@ -157,6 +206,50 @@ class Workload:
 def workload(model: ModelSpec) -> Workload:
     """Returns the workload of one image through ``model``."""
     return _Builder(model).build()
+
+
+def with_formats(
+    load: Workload, *, weights: str = "", activations: str = "", sparsity: tuple[int, int] = (1, 1)
+) -> Workload:
+    """Returns ``load`` with other number formats in its matrix products.
+
+    Args:
+        load: a workload.
+        weights: format of all parameters; empty leaves them as they are.
+        activations: format of all other operands of matrix products, and of the tensors they come from; likewise.
+        sparsity: (kept, of) of all parameters.
+
+    Raises:
+        NotFoundError: a format is unknown.
+        SpecError: there is no such sparsity.
+    """
+    kept, of = sparsity
+    if not 1 <= kept <= of <= 32:
+        raise SpecError("sparsity", f"is {kept}:{of}", "write N:M with N of 1 to M and M of at most 32, such as 2:4")
+    w, a = (number_format(name) if name else None for name in (weights, activations))
+    products = [op for op in load.operators if op.kind is OperatorKind.MATMUL]
+    operands = {name for op in products for name in op.inputs}
+
+    def tensor(one: Tensor) -> Tensor:
+        if one.weight:
+            one = replace(one, sparsity=sparsity)
+            return replace(one, bits=w.bits, format=w.name) if w else one
+        return replace(one, bits=a.bits, format=a.name) if a and one.name in operands else one
+
+    def operator(one: Operator) -> Operator:
+        if one.kind is not OperatorKind.MATMUL:
+            return one
+        if a:
+            one = replace(one, a_bits=a.bits, a_format=a.name)
+            one = one if one.weights else replace(one, b_bits=a.bits, b_format=a.name)
+        if one.weights:
+            one = replace(one, sparsity=sparsity)
+            one = replace(one, b_bits=w.bits, b_format=w.name) if w else one
+        if a and one.output in operands:
+            one = replace(one, out_bits=a.bits)
+        return one
+
+    return Workload(tuple(operator(op) for op in load.operators), tuple(tensor(one) for one in load.tensors))
 
 
 class _Builder:

@@ -27,6 +27,8 @@ Examples:
   cosearch estimate --dim 192 --depth 12 --heads 3 --weight-bits 4 --pe-bits 4 --dataflow os
   cosearch estimate --set mapping=search --set attention=fused --set activation_kib=512
   cosearch estimate --template gemmini --set dim=32                           another template
+  cosearch estimate --weight-format mxint8 --activation-format mxint8 --set pe_kind=mx_integer
+  cosearch estimate --weight-sparsity 2:4 --set sparsity=2:4
   cosearch estimate --against zigzag                                          the same by another tool
   cosearch estimate pair                                                      what 'cosearch export' wrote
   cosearch estimate pair.json                                                 a line of 'cosearch space sample'
@@ -85,6 +87,13 @@ def estimate(
         list[str] | None,
         typer.Option("--set", help="Any parameter of the template; may be repeated.", metavar="NAME=VALUE"),
     ] = None,
+    weight_format: Annotated[
+        str, typer.Option(help="Number format of weights, such as mxfp4; 'cosearch list' names them.")
+    ] = "",
+    activation_format: Annotated[str, typer.Option(help="Likewise of activations.")] = "",
+    weight_sparsity: Annotated[
+        str, typer.Option(help="Of every M weights at most N are not zero.", metavar="N:M")
+    ] = "1:1",
     technology: Annotated[
         str, typer.Option(help="Table of energies and areas; '+hbm2' and the like choose the DRAM.")
     ] = "horowitz_45nm",
@@ -97,7 +106,7 @@ def estimate(
     from cosearch import hardware
     from cosearch.cli.show import cost_tables
     from cosearch.spec import BlockSpec, Candidate, ModelSpec, TaskShape, to_json
-    from cosearch.workload import workload
+    from cosearch.workload import with_formats, workload
 
     if file is not None:
         candidate = _read_candidate(file)
@@ -123,7 +132,12 @@ def estimate(
         accelerator = _accelerator(template, systolic if template == "systolic" else {}, settings or [])
         candidate = Candidate(model=model, accelerator=accelerator)
     array = hardware.build(candidate.accelerator)
-    load = workload(candidate.model)
+    load = with_formats(
+        workload(candidate.model),
+        weights=weight_format,
+        activations=activation_format,
+        sparsity=_sparsity(weight_sparsity),
+    )
     prices = hardware.technology(technology)
     _refuse_what_does_not_fit(load, array)
     cost = hardware.estimate(load, array, prices)
@@ -153,6 +167,15 @@ def _accelerator(template: str, parameters: dict[str, Scalar], settings: list[st
             raise UserError(f"--set is {setting!r}; write NAME=VALUE, such as mapping=search")
         parameters[name] = _scalar(text)
     return AcceleratorSpec.of(template, parameters)
+
+
+def _sparsity(text: str) -> tuple[int, int]:
+    from cosearch.errors import UserError
+
+    kept, colon, of = text.partition(":")
+    if not (colon and kept.isdecimal() and of.isdecimal()):
+        raise UserError(f"--weight-sparsity is {text!r}; write N:M, such as 2:4")
+    return int(kept), int(of)
 
 
 def _scalar(text: str) -> Scalar:

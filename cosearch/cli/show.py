@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cosearch.front import Front, Member
     from cosearch.hardware import Cost
     from cosearch.space import Space
-    from cosearch.workload import Workload
+    from cosearch.workload import Operator, Workload
 
 __all__ = ["cost_tables", "front_table", "member_table", "space_table"]
 
@@ -72,7 +72,7 @@ def cost_tables(candidate: Candidate, workload: Workload, cost: Cost) -> tuple[T
         shape = f"{op.m}x{op.k}x{op.n}" if op.macs else f"{op.m}x{op.n}"
         columns = (
             f"{op.count} x {shape}" if op.count > 1 else shape,
-            f"{op.a_bits}/{op.b_bits}" if op.macs else str(op.a_bits),
+            _widths(op),
             f"{one.cycles:,.0f}",
             f"{one.stall_cycles:,.0f}",
             quantity(one.dram_bytes, "B"),
@@ -104,6 +104,15 @@ def cost_tables(candidate: Candidate, workload: Workload, cost: Cost) -> tuple[T
     for name, text in facts.items():
         totals.add_row(name, text)
     return operators, totals
+
+
+def _widths(op: Operator) -> str:
+    """Returns the formats of both operands, in bits where they are integers."""
+    if not op.macs:
+        return str(op.a_bits)
+    kept, of = op.sparsity
+    text = f"{op.a_format or op.a_bits}/{op.b_format or op.b_bits}"
+    return f"{text} {kept}:{of}" if kept < of else text
 
 
 def space_table(space: Space) -> Table:

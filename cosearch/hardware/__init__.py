@@ -44,6 +44,7 @@ from cosearch.hardware.systolic import (
     DATAFLOWS,
     MAPPINGS,
     OVERLAPS,
+    SPARSITIES,
     SystolicArray,
     SystolicArrays,
 )
@@ -67,6 +68,7 @@ __all__ = [
     "OVERLAPS",
     "PE_BITS",
     "PE_KINDS",
+    "SPARSITIES",
     "TECHNOLOGIES",
     "TEMPLATES",
     "Accelerator",

@@ -11,11 +11,16 @@ from numpy.typing import NDArray
 from cosearch.errors import SpecError
 from cosearch.hardware.vector import lane_operations
 from cosearch.spec import FLOAT_BITS
-from cosearch.workload import Operator, OperatorKind, Workload
+from cosearch.workload import Operator, OperatorKind, Workload, format_of, stored_bits
 
-__all__ = ["Groups", "Products", "require_integers"]
+__all__ = ["PLAIN", "Groups", "Products", "Written", "product_numbers", "require_integers", "written"]
 
 Floats = NDArray[np.float64]
+Written = tuple[str, str, tuple[int, int]]
+"""Number formats of left and right operand, and the sparsity of the right one."""
+
+PLAIN: Written = ("", "", (1, 1))
+"""Dense integers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -30,6 +35,8 @@ class Products:
         a_bits: width of the left operand.
         b_bits: width of the right operand.
         out_bits: width of the stored output.
+        formats: number formats of left and right operand, and the sparsity of the right one, a triple for each product;
+            empty where all are dense integers. ``a_bits`` and ``b_bits`` are then bits in memory for each value.
     """
 
     m: Floats
@@ -39,6 +46,7 @@ class Products:
     a_bits: Floats
     b_bits: Floats
     out_bits: Floats
+    formats: tuple[Written, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -90,22 +98,29 @@ class Groups:
         bits = {tensor.name: 8 * tensor.bytes for tensor in workload.tensors}
         rows: dict[tuple[object, ...], int] = {}
         firsts: tuple[list[int], list[int]] = ([], [])
-        tables: tuple[list[tuple[int, ...]], list[tuple[int, ...]]] = ([], [])
+        tables: tuple[list[tuple[float, ...]], list[tuple[float, ...]]] = ([], [])
+        formats: list[Written] = []
         found: list[tuple[bool, int]] = []
         for position, (op, mark) in enumerate(zip(operators, marks, strict=True)):
             matmul = op.kind is OperatorKind.MATMUL
-            numbers = _product(op) if matmul else _vector(op, bits)
-            key = (matmul, numbers, mark)
+            numbers = product_numbers(op) if matmul else _vector(op, bits)
+            formats_of = written(op) if matmul else PLAIN
+            key = (matmul, numbers, formats_of, mark)
             side = 0 if matmul else 1
             if key not in rows:
                 rows[key] = len(tables[side])
                 tables[side].append(numbers)
                 firsts[side].append(position)
+                if matmul:
+                    formats.append(formats_of)
             found.append((matmul, rows[key]))
         products = np.array(tables[0], dtype=np.float64).reshape(-1, 7)
         vectors = np.array(tables[1], dtype=np.float64).reshape(-1, 3)
         names = ("m", "k", "n", "count", "a_bits", "b_bits", "out_bits")
-        p = Products(**{name: products[:, [column]] for column, name in enumerate(names)})
+        p = Products(
+            **{name: products[:, [column]] for column, name in enumerate(names)},
+            formats=() if set(formats) <= {PLAIN} else tuple(formats),
+        )
         return cls(
             members=tuple(index if matmul else index + len(tables[0]) for matmul, index in found),
             first=(*firsts[0], *firsts[1]),
@@ -117,28 +132,55 @@ class Groups:
         )
 
 
-def _product(op: Operator) -> tuple[int, ...]:
-    return op.m, op.k, op.n, op.count, op.a_bits, op.b_bits, op.out_bits
+def product_numbers(op: Operator) -> tuple[float, ...]:
+    """Returns the numeric fields of `Products` for one matrix product."""
+    a_bits, b_bits = stored_bits(op.a_bits, op.a_format), stored_bits(op.b_bits, op.b_format, op.sparsity)
+    return op.m, op.k, op.n, op.count, a_bits, b_bits, op.out_bits
 
 
-def _vector(op: Operator, bits: dict[str, int]) -> tuple[int, ...]:
+def written(op: Operator) -> Written:
+    """Returns how the operands of one matrix product are written down; `PLAIN` for dense integers."""
+    integers = not op.a_format and not op.b_format and FLOAT_BITS not in (op.a_bits, op.b_bits)
+    if integers and op.sparsity[0] == op.sparsity[1]:
+        return PLAIN
+    return format_of(op.a_bits, op.a_format).name, format_of(op.b_bits, op.b_format).name, op.sparsity
+
+
+def _vector(op: Operator, bits: dict[str, int]) -> tuple[float, ...]:
     # a score reads the rows or columns that it needs of a tensor that others made
     read = op.elements * op.a_bits if op.kind is OperatorKind.SCORE else sum(bits[name] for name in op.inputs)
     return lane_operations(op), read, bits[op.output]
 
 
 def require_integers(workload: Workload, engine: str) -> None:
-    """Checks that all matrix products multiply integers.
+    """Checks that all matrix products multiply integers, none of them sparse by a pattern.
 
     Args:
         workload: one image through a model.
         engine: what multiplies, for the error's text: ``a systolic array``.
 
     Raises:
-        SpecError: a matrix product has floating-point operands.
+        SpecError: a matrix product has operands of other number formats, or sparse ones.
     """
     for op in workload.operators:
-        if op.kind is OperatorKind.MATMUL and FLOAT_BITS in (op.a_bits, op.b_bits):
+        if op.kind is not OperatorKind.MATMUL:
+            continue
+        names = [format_of(bits, name) for bits, name in ((op.a_bits, op.a_format), (op.b_bits, op.b_format)) if name]
+        if any(one.family != "integer" for one in names):
+            listed = " by ".join(one.name for one in names)
+            raise SpecError(
+                op.name,
+                f"multiplies {listed}, but {engine} multiplies integers of 2 to 16 bits",
+                "give integer formats, or choose a systolic array with a pe_kind that multiplies these",
+            )
+        if op.sparsity[0] < op.sparsity[1]:
+            kept, of = op.sparsity
+            raise SpecError(
+                op.name,
+                f"has weights of which {kept} in {of} are kept, but {engine} skips none",
+                "leave the sparsity out, or choose a systolic array",
+            )
+        if FLOAT_BITS in (op.a_bits, op.b_bits):
             raise SpecError(
                 op.name,
                 f"multiplies {op.a_bits}- by {op.b_bits}-bit floating-point operands, but {engine} multiplies "

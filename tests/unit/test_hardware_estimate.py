@@ -260,7 +260,10 @@ def test_breakdown_adds_up() -> None:
 
 
 def test_floating_point_is_refused_with_a_way_out() -> None:
-    with pytest.raises(SpecError, match=r"stem.proj multiplies 32- by 32-bit .* quantise the model"):
+    with pytest.raises(
+        SpecError,
+        match=r"stem.proj multiplies fp32 by fp32, which pe_kind bit_parallel .* does not; .* quantise the model",
+    ):
         estimate(workload(model(bits=32)), make(), TECH)
 
 

@@ -46,7 +46,7 @@ def test_whole_and_real_clock_are_the_same_array() -> None:
         ({"rows": True}, "rows", "rows is True"),
         ({"dataflow": "wos"}, "dataflow", "choose one of os, ws, is"),
         ({"dataflow": True}, "dataflow", "dataflow is True"),
-        ({"pe_bits": 3}, "pe_bits", "choose one of 2, 4, 8, 16"),
+        ({"pe_bits": 3}, "pe_bits", "write one of 2, 4, 8, 16"),
         ({"overlap": "none"}, "overlap", "choose one of scalesim, double_buffered"),
         ({"ifmap_kib": 0}, "ifmap_kib", "ifmap_kib is 0, but"),
         ({"filter_kib": 1, "rows": 512}, "filter_kib", "write at least"),

@@ -1,4 +1,4 @@
-"""The tile search against an exhaustive one, written independently: every nest of loops is walked through, step by step.
+"""The tile search against an exhaustive one, written independently: every nest of loops is walked, step by step.
 
 A nest cuts the streamed dimension into chunks, and the others into groups of folds; its outer loops come in any order,
 the folds of a group in any order too. Each operand is held at any level of the nest where its tile fits, and fetched
@@ -68,7 +68,7 @@ class Case:
             mapping="search",
         )
         arrays = SystolicArrays.of([array])
-        # scratchpads of a few values, smaller than a template may have, so that shapes that loops can search meet limits
+        # scratchpads of a few values, smaller than a template may have, so that shapes small enough to walk meet limits
         for name, room in (("ifmap", self.a_room), ("filter", self.b_room), ("ofmap", self.sums_room)):
             object.__setattr__(arrays, f"{name}_kib", np.array([room / 4096.0]))
         return arrays
@@ -124,7 +124,7 @@ def moved(
                     tile[name] = span
             tiles.append(tuple(tile[name] for name in dims))
         volumes = [(t[0][1] - t[0][0]) * (t[1][1] - t[1][0]) for t in tiles]
-        if max(volumes) > room and not (level == len(order)):
+        if max(volumes) > room and level != len(order):
             continue
         fits = max(volumes) <= room
         times = 1 if fits else each_step
@@ -245,8 +245,9 @@ def cases(draw: st.DrawFn) -> Case:
 
 
 def case(**changes: object) -> Case:
-    base = dict(m=8, k=6, n=6, rows=2, cols=2, a_bits=8, b_bits=8, a_room=1 << 20, b_room=1 << 20, sums_room=1 << 20)
-    return Case(**(base | changes))
+    sizes = {"m": 8, "k": 6, "n": 6, "rows": 2, "cols": 2, "a_bits": 8, "b_bits": 8}
+    rooms = dict.fromkeys(("a_room", "b_room", "sums_room"), 1 << 20)
+    return Case(**(sizes | rooms | changes))
 
 
 # one case for each order that can be the best; what it fetches was worked out by hand

@@ -37,6 +37,7 @@ from cosearch.hardware.arithmetic.element import (
     PeKind,
     ProcessingElement,
     Sparsity,
+    refusal,
     supports,
 )
 
@@ -50,5 +51,6 @@ __all__ = [
     "ProcessingElement",
     "Sparsity",
     "mac_cost",
+    "refusal",
     "supports",
 ]

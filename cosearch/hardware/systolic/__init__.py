@@ -1,6 +1,8 @@
 """The systolic template and its cost model.
 
 - `array`: the template, for one array or many.
+- `elements`: what processing elements take for a multiply-accumulate, by number format.
+- `prices`: what memories and area cost.
 - `folding`: how matrix products fall on the array, and how many cycles that takes.
 - `traffic`: what is moved between memory, scratchpads and array.
 - `tiling`: the tiles and loop order that fetch the least.
@@ -16,8 +18,9 @@ from cosearch.hardware.systolic.array import (
     DATAFLOWS,
     MAPPINGS,
     OVERLAPS,
+    SPARSITIES,
     SystolicArray,
     SystolicArrays,
 )
 
-__all__ = ["ATTENTIONS", "DATAFLOWS", "MAPPINGS", "OVERLAPS", "SystolicArray", "SystolicArrays"]
+__all__ = ["ATTENTIONS", "DATAFLOWS", "MAPPINGS", "OVERLAPS", "SPARSITIES", "SystolicArray", "SystolicArrays"]

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cosearch.errors import SpecError
-from cosearch.hardware.widths import ACCUMULATOR_BITS, PE_BITS
+from cosearch.hardware.arithmetic import PE_KINDS, PE_WIDTHS, PeKind, ProcessingElement
+from cosearch.hardware.widths import ACCUMULATOR_BITS
 from cosearch.spec import Scalar
 
-__all__ = ["ATTENTIONS", "DATAFLOWS", "MAPPINGS", "OVERLAPS", "SystolicArray", "SystolicArrays"]
+__all__ = ["ATTENTIONS", "DATAFLOWS", "MAPPINGS", "OVERLAPS", "SPARSITIES", "SystolicArray", "SystolicArrays"]
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int8]
@@ -35,6 +36,10 @@ ATTENTIONS = ("unfused", "fused")
 """``unfused``: scores and softmax go through memory. ``fused``: a single pass over keys and values, scores stay in the
 ofmap scratchpad, softmax runs beside the products (`cosearch.hardware.systolic.attention`)."""
 
+SPARSITIES = ("dense", "2:4", "1:4")
+"""Zeros among the weights that PEs skip: at most N of every M weights are not zero
+(2:4 as in Ampere, Mishra et al. 2021)."""
+
 _LIMITS: Mapping[str, tuple[float, float, str]] = {
     "rows": (1, 4096, "rows"),
     "cols": (1, 4096, "columns"),
@@ -53,8 +58,9 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
     "overlap": OVERLAPS,
     "mapping": MAPPINGS,
     "attention": ATTENTIONS,
+    "pe_kind": PE_KINDS,
+    "sparsity": SPARSITIES,
 }
-_CHOICES: Mapping[str, tuple[Scalar, ...]] = {**_NAMES, "pe_bits": PE_BITS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +81,7 @@ class SystolicArray:
         ofmap_kib: scratchpad of outputs and 32-bit partial sums, likewise.
         dram_bytes_per_s: bandwidth to DRAM, reads and writes together.
         clock_hz: clock of array, vector unit and scratchpads.
-        pe_bits: operand width of one multiplier; one of `PE_BITS`.
+        pe_bits: operand width of one multiplier, one of those that ``pe_kind`` comes in.
         vector_lanes: operations a cycle of the vector unit.
         overlap: what a fold hides behind the one before; one of `OVERLAPS`.
         mapping: in what order, and in what tiles, operands are fetched; one of `MAPPINGS`.
@@ -83,6 +89,8 @@ class SystolicArray:
         activation_kib: memory in which activations stay between operators, in KiB; with 0 they all go to DRAM.
         weight_kib: memory in which weights stay from one image to the next, in KiB; those beyond it, and with 0 all,
             are fetched for each image.
+        pe_kind: what a PE multiplies, and how; one of `cosearch.hardware.PE_KINDS`.
+        sparsity: zeros among the weights that PEs skip; one of `SPARSITIES`.
 
     Raises:
         SpecError: a field is out of its range, or a scratchpad cannot feed the array.
@@ -103,6 +111,8 @@ class SystolicArray:
     attention: Literal["unfused", "fused"] = "unfused"
     activation_kib: int = 0
     weight_kib: int = 0
+    pe_kind: PeKind = "bit_parallel"
+    sparsity: Literal["dense", "2:4", "1:4"] = "dense"
 
     def __post_init__(self) -> None:
         for name, (low, high, unit) in _LIMITS.items():
@@ -110,11 +120,12 @@ class SystolicArray:
             _check_number(name, value, low, high, unit)
             if name in _CONTINUOUS:  # 1 and 1.0 are the same clock
                 object.__setattr__(self, name, float(value))
-        for name, choices in _CHOICES.items():
+        for name, choices in _NAMES.items():
             value = getattr(self, name)
             if isinstance(value, bool) or value not in choices:
                 listed = ", ".join(str(choice) for choice in choices)
                 raise SpecError(name, f"is {value!r}, which a systolic array does not have", f"choose one of {listed}")
+        ProcessingElement(kind=self.pe_kind, bits=self.pe_bits)  # refuses a width that the kind does not have
         for name, need in _least_bytes(self.rows, self.cols).items():
             kib = getattr(self, name)
             if kib * 512 < need:
@@ -151,9 +162,8 @@ def _left_out() -> NDArray[Any]:
 class SystolicArrays:
     """Many systolic arrays, one number per array and field: a million need no million objects.
 
-    Fields are those of `SystolicArray`, each of shape (accelerators,); ``dataflow``, ``overlap``, ``mapping`` and
-    ``attention`` are positions in `DATAFLOWS`, `OVERLAPS`, `MAPPINGS` and `ATTENTIONS`. The last four fields may be
-    left out.
+    Fields are those of `SystolicArray`, each of shape (accelerators,). Names are positions in their lists:
+    `DATAFLOWS`, `OVERLAPS`, `MAPPINGS`, `ATTENTIONS`, `PE_KINDS`, `SPARSITIES`. The last six fields may be left out.
 
     Raises:
         SpecError: the fields differ in length, or one value is what `SystolicArray` would refuse.
@@ -174,6 +184,8 @@ class SystolicArrays:
     attention: Codes = field(default_factory=_left_out)
     activation_kib: Floats = field(default_factory=_left_out)
     weight_kib: Floats = field(default_factory=_left_out)
+    pe_kind: Codes = field(default_factory=_left_out)
+    sparsity: Codes = field(default_factory=_left_out)
 
     def __post_init__(self) -> None:
         for name in _field_names():
@@ -189,13 +201,14 @@ class SystolicArrays:
             wrong |= ~((values >= low) & (values <= high))
             if name not in _CONTINUOUS:
                 wrong |= values != np.floor(values)
-        wrong |= ~np.isin(self.pe_bits, PE_BITS)
         for name, names in _NAMES.items():
             codes = getattr(self, name)
             if np.any((codes < 0) | (codes >= len(names))):
                 raise SpecError(
                     name, "holds a code out of range", f"write 0 to {len(names) - 1} for {', '.join(names)}"
                 )
+        for kind in np.unique(self.pe_kind):
+            wrong |= (self.pe_kind == kind) & ~np.isin(self.pe_bits, PE_WIDTHS[PE_KINDS[kind]])
         edge = 2.0 * np.maximum(self.rows, self.cols)
         wrong |= (self.ifmap_kib * 512 < edge) | (self.filter_kib * 512 < edge)
         wrong |= self.ofmap_kib * 512 < self.cols * (ACCUMULATOR_BITS / 8.0)
@@ -225,7 +238,8 @@ class SystolicArrays:
     def kinds(self) -> NDArray[np.int64]:
         """Returns a code for each array; those with the same code have the same closed forms. Shape (accelerators,)."""
         code = self.dataflow.astype(np.int64) * 2 + self.mapping
-        return (code * 2 + self.attention) * 2 + (self.activation_kib > 0)
+        code = (code * 2 + self.attention) * 2 + (self.activation_kib > 0)
+        return (code * len(PE_KINDS) + self.pe_kind) * len(SPARSITIES) + self.sparsity
 
 
 def _field_names() -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from cosearch.hardware.groups import Products
 from cosearch.hardware.systolic.array import OVERLAPS, SystolicArrays
+from cosearch.hardware.systolic.elements import cycles_per_mac
 from cosearch.hardware.systolic.folding import Folding, fold
 from cosearch.hardware.systolic.traffic import HALF_KIB_BITS
 from cosearch.hardware.widths import ACCUMULATOR_BITS
@@ -154,7 +155,7 @@ def _extra(p: Products, arrays: SystolicArrays, dataflow: str, folding: Folding,
         return np.zeros_like(tiles)
     folds = folding.row_folds * folding.col_folds * folding.a_passes * folding.b_passes * p.count
     overlapped = arrays.overlap == OVERLAPS.index("double_buffered")
-    ragged = np.maximum(p.m, tiles * arrays.rows) - np.maximum(p.m, arrays.rows)
+    ragged = np.maximum(folding.streamed, tiles * arrays.rows) - np.maximum(folding.streamed, arrays.rows)
     return folds * np.where(overlapped, ragged, (tiles - 1.0) * (2.0 * arrays.rows + arrays.cols - 2.0))
 
 
@@ -221,7 +222,7 @@ def fuse(shapes: Shapes, arrays: SystolicArrays, dataflow: str, apart: Floats) -
             accelerators).
     """
     s, c = shapes.scores, shapes.context
-    s_fold, c_fold = fold(s, arrays, dataflow), fold(c, arrays, dataflow)
+    s_fold, c_fold = (fold(one, arrays, dataflow, cycles_per_mac(one, arrays)) for one in (s, c))
     tiles = query_tiles(s, c, arrays, dataflow, s_fold, c_fold)
     query_fill = s.m * s.k * s.count * s.a_bits + np.zeros_like(tiles.rows)
     key_fill, value_fill = s.k * s.n * s.count * s.b_bits * tiles.keys, c.k * c.n * c.count * c.b_bits * tiles.keys

@@ -19,7 +19,9 @@ With ``double_buffered`` the next fold's stationary operand loads (R cycles) whi
 successive folds follow each other, and in ``os`` finished outputs shift out (R cycles) behind the next fold: the first
 fold takes as long as above, each later one max(streamed, R). One fold costs the same in both modes.
 
-Operands of w and a bits on multipliers of p bits take ceil(w/p) * ceil(a/p) passes, each as long as one at p bits.
+Operands of w and a bits on bit-parallel multipliers of p bits take ceil(w/p) * ceil(a/p) passes, each as long as one at
+p bits. Elements of other kinds take c cycles for a multiply-accumulate: with c > 1 a fold streams c times as long, with
+c < 1 the reduction is c times as long, for an element works on 1 / c of its values at once.
 """
 
 from __future__ import annotations
@@ -46,6 +48,8 @@ class Folding:
         col_folds: folds along the columns.
         a_passes: slices of the left operand, ``ceil(a_bits / pe_bits)``.
         b_passes: slices of the right operand.
+        k_rows: values of the reduction that the rows of a ``ws`` or ``is`` array cover.
+        streamed: cycles in which one fold streams.
         cycles: cycles of all folds and passes of all ``count`` runs.
         ifmap_sweeps: times that the left operand is read from its scratchpad, in one pass.
         filter_sweeps: likewise for the right operand.
@@ -56,18 +60,39 @@ class Folding:
     col_folds: Floats
     a_passes: Floats
     b_passes: Floats
+    k_rows: Floats
+    streamed: Floats
     cycles: Floats
     ifmap_sweeps: Floats
     filter_sweeps: Floats
     output_writes: Floats
 
 
-def fold(p: Products, arrays: SystolicArrays, dataflow: str) -> Folding:
-    """Returns how products ``p`` fall on ``arrays``, all of one ``dataflow``; the forms are in the module's text."""
+def fold(p: Products, arrays: SystolicArrays, dataflow: str, cycles_per_mac: Floats | None = None) -> Folding:
+    """Returns how products ``p`` fall on ``arrays``, all of one ``dataflow``; the forms are in the module's text.
+
+    Args:
+        p: the products.
+        arrays: the accelerators.
+        dataflow: theirs.
+        cycles_per_mac: of their elements (`cosearch.hardware.systolic.elements`), shape (products, accelerators); None
+            where they are bit-parallel and wide operands take passes.
+    """
     rows, cols = arrays.rows, arrays.cols
-    down, across, streamed = {"os": (p.m, p.n, p.k), "ws": (p.k, p.n, p.m), "is": (p.k, p.m, p.n)}[dataflow]
+    if cycles_per_mac is None:
+        a_passes, b_passes = np.ceil(p.a_bits / arrays.pe_bits), np.ceil(p.b_bits / arrays.pe_bits)
+        reduction, slow, k_rows = p.k, np.ones((1, 1)), rows
+    else:
+        a_passes = b_passes = np.ones((1, 1))
+        packed = np.minimum(cycles_per_mac, 1.0)
+        reduction, slow, k_rows = np.ceil(p.k * packed), np.maximum(cycles_per_mac, 1.0), np.floor(rows / packed)
+    down, across, streamed = {
+        "os": (p.m, p.n, reduction),
+        "ws": (reduction, p.n, p.m),
+        "is": (reduction, p.m, p.n),
+    }[dataflow]
+    streamed = np.ceil(streamed * slow)
     row_folds, col_folds = np.ceil(down / rows), np.ceil(across / cols)
-    a_passes, b_passes = np.ceil(p.a_bits / arrays.pe_bits), np.ceil(p.b_bits / arrays.pe_bits)
     first = ((1.0 if dataflow == "os" else 2.0) * rows + cols - 2.0) + streamed
     overlapped = arrays.overlap == OVERLAPS.index("double_buffered")
     # successive runs follow each other as folds do, so with overlap only the very first fold of all pays in full
@@ -79,6 +104,8 @@ def fold(p: Products, arrays: SystolicArrays, dataflow: str) -> Folding:
         col_folds=col_folds,
         a_passes=a_passes,
         b_passes=b_passes,
+        k_rows=k_rows,
+        streamed=streamed,
         cycles=first + (folds * p.count - 1.0) * later,
         ifmap_sweeps=once if dataflow == "is" else col_folds,
         filter_sweeps={"os": row_folds, "ws": once, "is": col_folds}[dataflow],

@@ -21,10 +21,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cosearch.hardware.groups import Products, require_integers
+from cosearch.hardware.groups import Products
 from cosearch.hardware.ledger import Ledger
 from cosearch.hardware.systolic.array import ATTENTIONS, DATAFLOWS, MAPPINGS, SystolicArrays
 from cosearch.hardware.systolic.attention import fuse
+from cosearch.hardware.systolic.elements import check_formats, cycles_per_mac, mac_joules
 from cosearch.hardware.systolic.folding import Folding, fold
 from cosearch.hardware.systolic.prices import Prices
 from cosearch.hardware.systolic.residency import Layout, Role, layout
@@ -45,9 +46,9 @@ def systolic_ledger(workload: Workload, arrays: SystolicArrays, technology: Tech
     """Returns what ``workload`` costs on ``arrays``, all of one kind (`SystolicArrays.kinds`).
 
     Raises:
-        SpecError: a matrix product has floating-point operands.
+        SpecError: the array's elements do not multiply what the workload has.
     """
-    require_integers(workload, "a systolic array")
+    check_formats(workload, arrays)
     dataflow = DATAFLOWS[int(arrays.dataflow[0])]
     fused = int(arrays.attention[0]) == ATTENTIONS.index("fused")
     resident = float(arrays.activation_kib[0]) > 0
@@ -89,7 +90,7 @@ class _Moved:
 def _moved(rows: Layout, arrays: SystolicArrays, dataflow: str, pinned: Floats) -> _Moved:
     """Returns work and traffic of operators one by one."""
     p = rows.groups.products
-    folding = fold(p, arrays, dataflow)
+    folding = fold(p, arrays, dataflow, cycles_per_mac(p, arrays))
     if int(arrays.mapping[0]) == MAPPINGS.index("search"):
         b_dram = (1.0 - rows.b) * (1.0 - rows.weights * pinned)
         fills = best_fills(p, arrays, dataflow, folding, 1.0 - rows.a, b_dram)
@@ -203,7 +204,13 @@ def _ledger(
     transfer = np.ceil(dram_bytes / (arrays.dram_bytes_per_s / arrays.clock_hz))
     if moved.chosen is not None:
         vector = _beside(vector, np.maximum(compute, transfer), rows, moved.chosen)
-    busy = groups.macs * moved.folding.a_passes * moved.folding.b_passes
+    dataflow = DATAFLOWS[int(arrays.dataflow[0])]
+    if (cycles := cycles_per_mac(groups.products, arrays)) is None:
+        busy = groups.macs * moved.folding.a_passes * moved.folding.b_passes
+        mac_j = busy * _pass_j(groups.products, arrays, dataflow, technology)
+    else:
+        busy = groups.macs * cycles
+        mac_j = groups.macs * mac_joules(groups.products, arrays, dataflow, technology)
     lane_j = 1e-12 * technology.mac_pj(LANE_BITS, LANE_BITS)
     product_kept = (
         (t.a_fill * rows.a + kept_b) * prices.activation_read
@@ -221,9 +228,7 @@ def _ledger(
         vector_cycles=vector,
         stall_cycles=np.maximum(transfer - compute - vector, 0.0),
         dram_bytes=dram_bytes,
-        mac_j=np.concatenate(
-            (busy * _pass_j(groups.products, arrays, DATAFLOWS[int(arrays.dataflow[0])], technology), none_v)
-        ),
+        mac_j=np.concatenate((mac_j, none_v)),
         vector_j=np.concatenate((none_p, moved.lane_operations * lane_j + none_v)),
         sram_j=np.concatenate((_scratchpad_j(t, prices) + product_kept, vector_sram)),
         dram_j=dram_bytes * (8e-12 * technology.dram_pj_per_bit),

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cosearch.hardware.ledger import each
 from cosearch.hardware.systolic.array import SystolicArrays
+from cosearch.hardware.systolic.elements import element_area
 from cosearch.hardware.technology import Technology
 from cosearch.hardware.vector import LANE_BITS
 
@@ -43,8 +44,8 @@ class Prices:
         sram = technology.sram
         sizes = {name: getattr(arrays, f"{name}_kib") for name in ("ifmap", "filter", "ofmap", "activation", "weight")}
         pes, lanes = arrays.rows * arrays.cols, arrays.vector_lanes
-        area = pes * each(arrays.pe_bits, lambda bits: technology.mac_um2(int(bits)))
-        leak = pes * each(arrays.pe_bits, lambda bits: technology.mac_leak_w(int(bits)))
+        element_um2, element_leak_w = element_area(arrays, technology)
+        area, leak = pes * element_um2, pes * element_leak_w
         area = 1e-6 * (area + lanes * technology.mac_um2(LANE_BITS))
         leak = leak + lanes * technology.mac_leak_w(LANE_BITS)
         for size in sizes.values():

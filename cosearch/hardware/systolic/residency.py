@@ -18,7 +18,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from cosearch.hardware.groups import Groups, Products
+from cosearch.hardware.groups import PLAIN, Groups, Products, Written, product_numbers, written
 from cosearch.hardware.identity import Same
 from cosearch.hardware.memory import resident_traffic
 from cosearch.hardware.systolic.attention import Attention, Shapes, attentions, without_scores
@@ -145,17 +145,20 @@ class _Mark:
 class _Variant:
     """An attention: its shape (`Shapes`, field by field), and what of its tensors is on the chip."""
 
-    shape: tuple[int, ...]
+    shape: tuple[float, ...]
     kept: tuple[bool, ...]
+    formats: tuple[Written, ...]
 
 
 def _shapes(variants: Sequence[_Variant]) -> Shapes:
     table = np.array([variant.shape for variant in variants], dtype=np.float64).reshape(-1, 17)
     kept = 1.0 - np.array([variant.kept for variant in variants], dtype=np.float64).reshape(-1, 4)
     names = ("m", "k", "n", "count", "a_bits", "b_bits", "out_bits")
+    formats: list[tuple[Written, ...]] = [tuple(variant.formats[side] for variant in variants) for side in (0, 1)]
+    formats = [side if set(side) != {PLAIN} else () for side in formats]
     return Shapes(
-        scores=Products(**{name: table[:, [i]] for i, name in enumerate(names)}),
-        context=Products(**{name: table[:, [7 + i]] for i, name in enumerate(names)}),
+        scores=Products(**{name: table[:, [i]] for i, name in enumerate(names)}, formats=formats[0]),
+        context=Products(**{name: table[:, [7 + i]] for i, name in enumerate(names)}, formats=formats[1]),
         between_bits=table[:, [14]],
         lane_operations=table[:, [15]],
         row_bits=table[:, [16]],
@@ -183,19 +186,24 @@ def _marks(
             a, out = marks[position].a and role is Role.SCORES, marks[position].out and role is Role.CONTEXT
             marks[position] = replace(marks[position], a=a, out=out, kept_bits=0, role=role)
         scores, context = marks[one.scores], marks[one.context]
-        variant = _Variant(_shape(workload, one, bits, inside), (scores.a, scores.b, context.b, context.out))
+        products = [workload.operators[position] for position in (one.scores, one.context)]
+        variant = _Variant(
+            _shape(workload, one, bits, inside),
+            (scores.a, scores.b, context.b, context.out),
+            tuple(written(op) for op in products),
+        )
         for position in roles:
             marks[position] = replace(marks[position], variant=variant)
     return marks
 
 
-def _shape(workload: Workload, one: Attention, bits: Mapping[str, int], inside: Mapping[str, int]) -> tuple[int, ...]:
+def _shape(workload: Workload, one: Attention, bits: Mapping[str, int], inside: Mapping[str, int]) -> tuple[float, ...]:
     """Returns the fields of `Shapes` for one attention."""
     between = [workload.operators[position] for position in one.between]
     numbers = [
         number
         for op in (workload.operators[one.scores], workload.operators[one.context])
-        for number in (op.m, op.k, op.n, op.count, op.a_bits, op.b_bits, op.out_bits)
+        for number in product_numbers(op)
     ]
     moved = sum(bits[name] for op in between for name in (*op.inputs, op.output))
     lanes = sum(lane_operations(op) for op in between)

@@ -80,6 +80,7 @@ class _Shape:
 
     Attributes:
         rows: of the array.
+        k_rows: values of the reduction that they cover.
         cols: of the array.
         overlapped: whether the array may cut the streamed dimension.
         row_folds: folds of the reduction.
@@ -102,6 +103,7 @@ class _Shape:
     """
 
     rows: Floats
+    k_rows: Floats
     cols: Floats
     overlapped: NDArray[np.bool_]
     row_folds: Floats
@@ -213,7 +215,7 @@ def _consider_all(best: _Best, s: _Shape) -> None:
     """Considers every order, with every number of groups."""
     whole = s.kept_total / s.count <= s.kept_room
     sums = s.stream * s.across * s.count * ACCUMULATOR_BITS
-    k_tile = np.minimum(s.rows, s.reduction)
+    k_tile = np.minimum(s.k_rows, s.reduction)
     # sums of one column of folds fit: each column fetches the stream again
     by_column = s.col_folds * _slab_passes(s, k_tile)
     _consider(best, s, _chunk(s, s.cols), by_column, 0.0, whole)
@@ -244,10 +246,11 @@ def _shape(
     a_total, b_total = p.m * p.k * p.count * p.a_bits, p.k * p.n * p.count * p.b_bits
     a_room, b_room = arrays.ifmap_kib * HALF_KIB_BITS, arrays.filter_kib * HALF_KIB_BITS
     across, kept_bits, kept_room = (p.n, p.b_bits, b_room) if weights else (p.m, p.a_bits, a_room)
-    part = kept_bits * np.minimum(arrays.rows, p.k) * np.minimum(arrays.cols, across)
+    part = kept_bits * np.minimum(folding.k_rows, p.k) * np.minimum(arrays.cols, across)
     stream_passes = folding.a_passes if weights else folding.b_passes
     return _Shape(
         rows=arrays.rows,
+        k_rows=folding.k_rows,
         cols=arrays.cols,
         overlapped=arrays.overlap == OVERLAPS.index("double_buffered"),
         row_folds=folding.row_folds,
@@ -272,7 +275,7 @@ def _shape(
 
 def _depth(s: _Shape, row_groups: Floats) -> Floats:
     """Returns the longest part of the reduction in one of ``row_groups`` groups of folds."""
-    return np.minimum(np.ceil(s.row_folds / np.minimum(row_groups, s.row_folds)) * s.rows, s.reduction)
+    return np.minimum(np.ceil(s.row_folds / np.minimum(row_groups, s.row_folds)) * s.k_rows, s.reduction)
 
 
 def _held_groups(s: _Shape, columns: Floats) -> Floats:
@@ -288,7 +291,7 @@ def _streamed_groups(s: _Shape) -> Floats:
 
 
 def _least_groups(s: _Shape, depth: Floats) -> Floats:
-    folds = np.where(depth >= s.reduction, s.row_folds, np.floor(depth / s.rows))
+    folds = np.where(depth >= s.reduction, s.row_folds, np.floor(depth / s.k_rows))
     return np.where(folds >= 1.0, np.ceil(s.row_folds / np.maximum(folds, 1.0)), np.inf)
 
 
@@ -337,6 +340,5 @@ def chunked_extra(p: Products, arrays: SystolicArrays, dataflow: str, folding: F
     """Returns the cycles that chunks of the streamed dimension add: what the last is short of R, for each fold."""
     if dataflow == "os":
         return np.zeros((1, 1))
-    stream = p.m if dataflow == "ws" else p.n
     folds = folding.row_folds * folding.col_folds * folding.a_passes * folding.b_passes * p.count
-    return folds * np.where(fills.loads > 1.0, np.maximum(fills.loads * arrays.rows - stream, 0.0), 0.0)
+    return folds * np.where(fills.loads > 1.0, np.maximum(fills.loads * arrays.rows - folding.streamed, 0.0), 0.0)

@@ -80,7 +80,7 @@ def fold_fills(p: Products, arrays: SystolicArrays, dataflow: str, folding: Fold
     """
     a_bits, b_bits = p.m * p.k * p.a_bits, p.k * p.n * p.b_bits
     ifmap_half, filter_half = arrays.ifmap_kib * HALF_KIB_BITS, arrays.filter_kib * HALF_KIB_BITS
-    a_part, b_part, sums = parts(p, arrays, dataflow)
+    a_part, b_part, sums = parts(p, arrays, dataflow, folding)
     b_part_fits = b_part * p.b_bits <= filter_half
     b_stays = b_part_fits if dataflow == "os" else b_bits <= filter_half
     a_again = folding.ifmap_sweeps * np.where(a_part * p.a_bits <= ifmap_half, 1.0, folding.b_passes)
@@ -104,7 +104,7 @@ def traffic(p: Products, arrays: SystolicArrays, dataflow: str, folding: Folding
     """
     a_bits, b_bits = p.m * p.k * p.a_bits, p.k * p.n * p.b_bits
     out_bits = p.m * p.n * p.out_bits
-    sums = parts(p, arrays, dataflow)[2]
+    sums = parts(p, arrays, dataflow, folding)[2]
     out_held, moved = out_bits, out_bits * p.count
     if dataflow != "os":
         steps = folding.row_folds * folding.a_passes * folding.b_passes
@@ -132,11 +132,11 @@ def _partial_bits(p: Products, folding: Folding) -> Floats:
     return (p.m * p.n * p.count * ACCUMULATOR_BITS) * (steps - 1.0)
 
 
-def parts(p: Products, arrays: SystolicArrays, dataflow: str) -> tuple[Floats, Floats, Floats]:
+def parts(p: Products, arrays: SystolicArrays, dataflow: str, folding: Folding) -> tuple[Floats, Floats, Floats]:
     """Returns the values of left and right operand that one fold uses, and of partial sums in a column of folds."""
     if dataflow == "os":
         return np.minimum(arrays.rows, p.m) * p.k, np.minimum(arrays.cols, p.n) * p.k, np.zeros((1, 1))
-    k_part = np.minimum(arrays.rows, p.k)
+    k_part = np.minimum(folding.k_rows, p.k)
     if dataflow == "ws":
         n_part = np.minimum(arrays.cols, p.n)
         return k_part * p.m, k_part * n_part, n_part * p.m
