@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,12 +39,13 @@ def export_program(
             f"is a {type(module).__name__}, not a module",
             "give a torch.nn.Module or what torch.export.export made",
         )
-    table = torch.export.default_decompositions()
+    table: MutableMapping[Any, Any] = torch.export.default_decompositions()
     for overload in list(table.keys()):
         if str(overload).split(".")[1] in KEPT_WHOLE:
             table.pop(overload)
     with _quiet(), torch.no_grad():
-        return program.run_decompositions(table)
+        decomposed: ExportedProgram = program.run_decompositions(table)
+    return decomposed
 
 
 def _checked(example_inputs: Tensor | Sequence[Tensor] | None) -> tuple[Tensor, ...]:

@@ -79,7 +79,7 @@ def argument(node: Node, name: str) -> Any:
 
 
 def parameters(program: ExportedProgram) -> Iterator[tuple[str, str, bool]]:
-    """Yields, for each placeholder of the graph, its name, what it stands for, and whether it is given with each image."""
+    """Yields, for each placeholder, its name, what it stands for, and whether it is given with each image."""
     for item in program.graph_signature.input_specs:
         name = getattr(item.arg, "name", "")
         yield name, item.target or name, item.kind is InputKind.USER_INPUT

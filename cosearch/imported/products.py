@@ -64,7 +64,7 @@ def product(reading: Reading, node: Node) -> Value:
     assert isinstance(b, Node)
     shape_a, shape_b = _matrix(shape(a), row=True), _matrix(shape(b), row=False)
     if name == "linear":
-        shape_b = shape_b[:-2] + (shape_b[-1], shape_b[-2])
+        shape_b = (*shape_b[:-2], shape_b[-1], shape_b[-2])
     if name == "linear" and len(shape(b)) == 1:  # one output without a dimension of its own
         shape_b = (shape_b[-1], 1)
     values = reading.value(a), reading.value(b)

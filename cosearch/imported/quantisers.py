@@ -56,23 +56,27 @@ def code_bits(node: Node) -> int | None:
 
 def _chain(node: Node) -> tuple[Node, Any, int, list[Node]] | None:
     """Returns the source, the scale, the width and the inner nodes of the chain that ends in ``node``."""
-    if not _is(node, "mul") or len(node.args) != 2:
+    if not _is(node, "mul"):
         return None
-    rounded, scale = node.args
-    if not _is(rounded, "round"):
-        rounded, scale = scale, rounded
-    clamped = rounded.args[0] if _is(rounded, "round") else None
-    divided = clamped.args[0] if _is(clamped, "clamp") else None
-    if not _is(divided, "div") or divided.args[1] is not scale:
+    first, second = node.args[:2]
+    rounded, scale = (first, second) if _is(first, "round") else (second, first)
+    clamped = _operand(rounded, "round")
+    divided = _operand(clamped, "clamp")
+    source = _operand(divided, "div")
+    if rounded is None or clamped is None or divided is None or source is None or divided.args[1] is not scale:
         return None
     assert isinstance(rounded, Node)
-    assert isinstance(clamped, Node)
     bits = _bits(argument(clamped, "min"), argument(clamped, "max"))
     chain = [divided, clamped, rounded]
-    source = divided.args[0]
-    if bits is None or not isinstance(source, Node) or any(len(part.users) != 1 for part in chain):
+    if bits is None or any(len(part.users) != 1 for part in chain):
         return None
     return source, scale, bits, chain
+
+
+def _operand(node: Any, name: str) -> Node | None:
+    """Returns what ``node`` works on, if it is a node and the operator is called ``name``."""
+    operand = node.args[0] if _is(node, name) else None
+    return operand if isinstance(operand, Node) else None
 
 
 def _is(node: Any, name: str) -> bool:

@@ -233,7 +233,7 @@ class _Reader:
         return self.record.vector(self.label(node), kind, extent, read, out=elements(node))
 
     def _extent(self, sizes: tuple[int, ...], read: Value) -> Extent:
-        """Returns how a vector operator sees ``sizes``: as the one that wrote what it reads did, if that was as much."""
+        """Returns how a vector operator sees ``sizes``: as the one before it did, if it reads all that this wrote."""
         total = math.prod(sizes)
         if len(read.bases) == 1:
             before = self.record.extents.get(read.bases[0])
@@ -253,10 +253,10 @@ class _Reader:
         if name in names.SCALINGS:
             first, second = node.args[0], node.args[1]
             constant = [value for value in (first, second) if not self.value(value).bases]
-            if constant and all(not isinstance(value, Node) or elements(value) == 1 for value in constant):
-                if name == "mul" or constant[0] is second:
-                    scaled = self.value(first if constant[0] is second else second)
-                    return Value(bases=scaled.bases, bits=scaled.bits)
+            single = all(not isinstance(value, Node) or elements(value) == 1 for value in constant)
+            if constant and single and (name == "mul" or constant[0] is second):
+                scaled = self.value(first if constant[0] is second else second)
+                return Value(bases=scaled.bases, bits=scaled.bits)
             if name != "mul" and self.value(second).bases:
                 return self._elementwise(node, OperatorKind.GELU)
         return self._elementwise(node, OperatorKind.ADD)
