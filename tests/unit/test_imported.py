@@ -310,6 +310,57 @@ def test_choosing_tokens():
     assert {t.name: t.elements for t in load.tensors}[load.operators[-1].output] == 24
 
 
+class Apply(nn.Module):
+    """Any function as a module."""
+
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+@pytest.mark.parametrize(
+    ("function", "shape", "expected"),
+    [
+        # kind, repetitions, rows, columns
+        (lambda x: x.max(2).values, (1, 6, 4), [("select", 1, 6, 4)]),
+        (lambda x: x.argmax(1) * 1.0, (1, 6), [("score", 1, 1, 6)]),
+        (lambda x: x.max(), (1, 6, 4), [("score", 1, 6, 4)]),
+        (lambda x: x.sort(2).values, (1, 6, 4), [("select", 6, 1, 4)]),
+        (lambda x: F.avg_pool2d(x, 3, 1, 1), (1, 2, 6, 6), [("score", 1, 36, 18)]),
+        (lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"), (1, 2, 3, 3), [("score", 1, 36, 8)]),
+        (lambda x: F.interpolate(x, scale_factor=2, mode="nearest").relu(), (1, 2, 3, 3), [("add", 2, 6, 6)]),
+        (lambda x: F.layer_norm(x, (4,)), (1, 6, 4), [("layernorm", 1, 6, 4)]),
+        (lambda x: F.rms_norm(x, (4,)), (1, 6, 4), [("layernorm", 1, 6, 4)]),
+        (lambda x: F.instance_norm(x), (1, 2, 3, 3), [("layernorm", 1, 2, 9)]),
+        (lambda x: F.log_softmax(x, 1), (1, 6, 4), [("softmax", 1, 4, 6)]),
+        (lambda x: x / x.norm(dim=2, keepdim=True), (1, 6, 4), [("score", 1, 6, 4), ("gelu", 1, 6, 4)]),
+        (lambda x: x * 0.5 / 3.0 + 1.0, (1, 6, 4), [("add", 1, 6, 4)]),
+        (
+            lambda x: torch.zeros(1, 9, 4).scatter_add(1, x.argmax(2, keepdim=True).expand(-1, -1, 4), x),
+            (1, 6, 4),
+            [("select", 1, 6, 4), ("merge", 1, 6, 4)],
+        ),
+    ],
+)
+def test_vector_operators_work_on_what_they_should(function, shape, expected):
+    load = workload_of(Apply(function), (torch.randn(shape),))
+    assert [(op.kind.value, op.count, op.m, op.n) for op in load.operators] == expected
+    result = function(torch.randn(shape))
+    assert {tensor.name: tensor.elements for tensor in load.tensors}[load.operators[-1].output] == result.numel()
+
+
+def test_fewer_heads_of_keys_than_of_queries():
+    class Grouped(nn.Module):
+        def forward(self, q: Tensor, k: Tensor) -> Tensor:
+            return F.scaled_dot_product_attention(q, k, k, enable_gqa=True)
+
+    load = workload_of(Grouped(), (torch.randn(1, 4, 5, 8), torch.randn(1, 2, 7, 8)))
+    assert products(load) == [(5, 8, 7, 4), (5, 7, 8, 4)]
+
+
 def test_lookups_by_constants_are_reads_in_another_order():
     class Bias(nn.Module):
         def __init__(self) -> None:
