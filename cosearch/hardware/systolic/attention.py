@@ -12,7 +12,8 @@ the two, and the softmax's row holds what the vector unit takes beyond the produ
 ``ws`` as in `cosearch.hardware.systolic.tiling`; ``os`` and ``is`` hold queries in the array and need a tile of its
 rows or columns.
 
-An array falls back on the separate operators where no tile fits, and where refetching keys and values would move more.
+An array falls back on the separate operators where no tile fits, and where refetching keys and values would move more:
+a single pass never moves more bytes to and from DRAM than separate operators do.
 """
 
 from __future__ import annotations

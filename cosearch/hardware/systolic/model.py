@@ -49,8 +49,17 @@ def systolic_ledger(workload: Workload, arrays: SystolicArrays, technology: Tech
         SpecError: the array's elements do not multiply what the workload has.
     """
     check_formats(workload, arrays)
-    dataflow = DATAFLOWS[int(arrays.dataflow[0])]
     fused = int(arrays.attention[0]) == ATTENTIONS.index("fused")
+    ledger = _worked_out(workload, arrays, technology, fused=fused)
+    if fused and float(arrays.activation_kib[0]) > 0:
+        # plans for a single pass hold no scores: an array that falls back may do better with plans that do
+        return _fewer_bytes(ledger, _worked_out(workload, arrays, technology, fused=False))
+    return ledger
+
+
+def _worked_out(workload: Workload, arrays: SystolicArrays, technology: Technology, *, fused: bool) -> Ledger:
+    """Returns the ledger with attentions in a single pass where arrays take it, if ``fused``, or without."""
+    dataflow = DATAFLOWS[int(arrays.dataflow[0])]
     resident = float(arrays.activation_kib[0]) > 0
     rows = layout(workload, fused=fused, resident=resident)
     prices = Prices.of(arrays, technology)
@@ -258,6 +267,25 @@ def _with_plans(ledger: Ledger, rows: Layout, arrays: SystolicArrays) -> Ledger:
     }
     held = ledger.held_bits[taken, column] + 8.0 * rows.peak_bytes[plan]
     return replace(ledger, members=tuple(int(m) for m in members.reshape(-1)), held_bits=held, **values)
+
+
+def _fewer_bytes(one: Ledger, other: Ledger) -> Ledger:
+    """Returns, for each array, the ledger that moves the fewest bytes; the first where they move the same."""
+
+    def moved(ledger: Ledger) -> Floats:
+        times = np.bincount(ledger.members, minlength=ledger.dram_bytes.shape[0]).astype(np.float64)
+        return times @ ledger.dram_bytes  # whole numbers below 2**53: exact in any order
+
+    take = moved(other) < moved(one)
+    pairs, members = np.unique(np.array([one.members, other.members]).T, axis=0, return_inverse=True)
+    values = {
+        name: np.where(take, getattr(other, name)[pairs[:, 1]], getattr(one, name)[pairs[:, 0]])
+        for name in (
+            *("compute_cycles", "vector_cycles", "stall_cycles", "dram_bytes"),
+            *("mac_j", "vector_j", "sram_j", "dram_j", "held_bits", "busy"),
+        )
+    }
+    return replace(one, members=tuple(int(m) for m in members.reshape(-1)), **values)
 
 
 def _scratchpad_j(moved: Traffic, prices: Prices) -> Floats:

@@ -1,0 +1,195 @@
+"""Attention in a single pass, worked out by hand on a small array."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from cosearch.hardware import BatchCost, Cost, OperatorCost, SystolicArray, estimate, technology
+from cosearch.hardware.systolic.attention import attentions, without_scores
+from cosearch.spec import BlockSpec, ModelSpec, TaskShape
+from cosearch.workload import OperatorKind, Workload, workload
+
+TECH = technology("horowitz_45nm")
+FAST = 1e15
+"""A bandwidth at which nothing waits."""
+
+
+def vit(
+    tokens_per_side: int = 8, *, dim: int = 16, heads: int = 2, blocks: int = 1, method: str = "none", keep: int = 0
+) -> Workload:
+    first = BlockSpec(
+        heads=heads, mlp_hidden=32, weight_bits=8, activation_bits=8, keep_tokens=keep if method != "none" else None
+    )
+    rest = dataclasses.replace(first, keep_tokens=None)
+    side = 4 * tokens_per_side
+    task = TaskShape(image=(side, side), channels=1, classes=10)
+    return workload(
+        ModelSpec(
+            task=task,
+            patch=4,
+            dim=dim,
+            blocks=(first, *(rest,) * (blocks - 1)),
+            token_method=method,
+            edge_bits=8,
+        )
+    )
+
+
+def array(**changes: object) -> SystolicArray:
+    base: dict[str, object] = {
+        "rows": 8,
+        "cols": 8,
+        "dataflow": "ws",
+        "ifmap_kib": 64,
+        "filter_kib": 64,
+        "ofmap_kib": 64,
+        "dram_bytes_per_s": FAST,
+        "clock_hz": 1e9,
+        "attention": "fused",
+    }
+    return SystolicArray(**(base | changes))  # type: ignore[arg-type]
+
+
+def part(cost: Cost, name: str) -> OperatorCost:
+    return next(op for op in cost.operators if op.name == name)
+
+
+def apart(load: Workload, one: SystolicArray) -> Cost:
+    return estimate(load, dataclasses.replace(one, attention="unfused"), TECH)
+
+
+def test_the_operators_of_an_attention_are_found() -> None:
+    load = vit(blocks=3, method="merge", keep=60)
+    names = [op.name for op in load.operators]
+    found = attentions(load)
+    assert len(found) == 3
+    for block, one in enumerate(found):
+        assert names[one.scores] == f"block{block}.scores"
+        assert names[one.context] == f"block{block}.context"
+        inner = ["softmax"] if block == 0 else ["bias", "softmax"]  # proportional attention after the first merge
+        assert [names[position] for position in one.between] == [f"block{block}.{name}" for name in inner]
+
+
+def test_tensors_inside_are_empty_for_the_planner() -> None:
+    load = vit(method="prune", keep=20, blocks=2)
+    inside = {tensor.name: tensor.elements for tensor in without_scores(load).tensors}
+    assert inside["block0.scores"] == inside["block1.scores"] == inside["block1.softmax"] == 0
+    assert inside["block0.softmax"] == 2 * 64  # the class token's row of each head, by which tokens are pruned
+
+
+def test_whole_rows_stay_on_the_chip() -> None:
+    # 65 tokens, 2 heads of 8: rows of 65 scores and 8 outputs, 112 of them in half of 64 KiB: one tile of 65 rows
+    load = vit()
+    cost, separate = estimate(load, array(), TECH), apart(load, array())
+    assert part(cost, "block0.scores").dram_bytes == 2 * 65 * 16  # queries and keys of both heads, 8 bits
+    assert part(cost, "block0.softmax").dram_bytes == 0
+    assert part(cost, "block0.context").dram_bytes == 2 * 65 * 16  # values in, context out
+    # separate operators move the scores (16 bits) twice and the softmax (8 bits) twice
+    assert separate.dram_bytes - cost.dram_bytes == 2 * 65 * 65 * (2 + 2 + 1 + 1)
+    # one tile: the array takes what it takes anyway
+    for name in ("block0.scores", "block0.context"):
+        assert part(cost, name).compute_cycles == part(separate, name).compute_cycles
+    assert cost.vector_j == separate.vector_j  # whole rows need no corrections
+
+
+def test_the_vector_unit_works_beside_the_array() -> None:
+    load = vit()
+    for lanes in (1, 64, 4096):
+        one = array(vector_lanes=lanes)
+        cost, separate = estimate(load, one, TECH), apart(load, one)
+        products = sum(part(cost, f"block0.{name}").cycles for name in ("scores", "context"))
+        lanes_take = part(separate, "block0.softmax").vector_cycles
+        assert part(cost, "block0.softmax").vector_cycles == max(lanes_take - products, 0)
+
+
+def test_rows_that_do_not_fit_are_normalised_as_keys_come() -> None:
+    # half of 1 KiB holds 128 sums: no row of 65 + 8 with the 8 rows that os needs, but 8 rows of 8 scores + 8 outputs
+    load, one = vit(), array(dataflow="os", ofmap_kib=1)
+    cost, separate = estimate(load, one, TECH), apart(load, one)
+    tiles = 9  # of 8 rows, for 65 tokens; keys in 9 tiles of 8 columns
+    # keys and values of one head, 2 x 65 x 8 bytes, fit in half of 64 KiB: fetched once
+    assert part(cost, "block0.scores").dram_bytes == 2 * 65 * 16
+    # each tile of keys after the first corrects 8 outputs and 2 statistics of each row
+    corrections = 2 * 65 * (9 - 1) * (8 + 2)
+    lane_j = 1e-12 * TECH.mac_pj(16, 16)
+    assert cost.vector_j - separate.vector_j == pytest.approx(corrections * lane_j)
+    # a filter scratchpad too small for a head's keys and values fetches them for each tile of rows
+    small = estimate(load, dataclasses.replace(one, filter_kib=2), TECH)
+    assert part(small, "block0.scores").dram_bytes == 65 * 16 + tiles * 65 * 16
+
+
+def test_tiles_cut_the_streamed_queries_of_a_weight_stationary_array() -> None:
+    # half of 4 KiB holds 512 sums: 7 rows of 65 + 8, so 10 tiles, each at least the 8 rows that the next fold takes
+    load = vit()
+    for overlap, extra in (("double_buffered", 10 * 8 - 65), ("scalesim", 9 * (2 * 8 + 8 - 2))):
+        one = array(ofmap_kib=4, overlap=overlap)
+        cost, separate = estimate(load, one, TECH), apart(load, one)
+        folds = 2 * 9  # two heads, keys in 9 columns of folds, one row of folds
+        assert part(cost, "block0.scores").compute_cycles == (
+            part(separate, "block0.scores").compute_cycles + folds * extra
+        )
+
+
+def test_an_array_falls_back_where_no_tile_fits() -> None:
+    # os needs 32 rows at once: 32 x (32 + 8) sums are more than half of 8 KiB holds
+    load, one = vit(), array(dataflow="os", rows=32, cols=32, ofmap_kib=8)
+    cost, separate = estimate(load, one, TECH), apart(load, one)
+    for item in dataclasses.fields(BatchCost):
+        assert getattr(cost, item.name) == getattr(separate, item.name)
+
+
+def test_the_row_by_which_tokens_are_pruned_leaves_the_chip() -> None:
+    cost = estimate(vit(method="prune", keep=20, blocks=2), array(), TECH)
+    assert part(cost, "block0.softmax").dram_bytes == 2 * 64
+    assert part(cost, "block1.softmax").dram_bytes == 0
+
+
+def test_the_bias_of_proportional_attention_stays_inside() -> None:
+    load = vit(method="merge", keep=60, blocks=2)
+    cost, separate = estimate(load, array(), TECH), apart(load, array())
+    assert part(separate, "block1.bias").dram_bytes > 0
+    assert part(cost, "block1.bias").dram_bytes == part(cost, "block1.bias").cycles == 0
+    assert cost.vector_j == separate.vector_j
+
+
+def test_queries_and_values_that_are_kept_do_not_come_from_dram() -> None:
+    cost = estimate(vit(), array(activation_kib=64), TECH)
+    moved = [part(cost, f"block0.{name}").dram_bytes for name in ("scores", "softmax", "context")]
+    assert moved == [0, 0, 0]
+
+
+def test_the_longer_the_sequence_the_more_a_single_pass_saves() -> None:
+    """FlashAttention (Dao et al. 2022): traffic without quadratic terms; FLAT (Kao et al. 2023) likewise."""
+    ratios = []
+    for side in (4, 8, 16, 24):
+        load = vit(side, dim=32, heads=2)
+        products = [op.name for op in load.operators if op.kind is not OperatorKind.MATMUL or not op.weights]
+        one = array(rows=16, cols=16, ofmap_kib=256, filter_kib=256, ifmap_kib=256)
+        cost, separate = estimate(load, one, TECH), apart(load, one)
+        inner = [name for name in products if name.rpartition(".")[2] in ("scores", "softmax", "context")]
+        fused, unfused = (sum(part(c, name).dram_bytes for name in inner) for c in (cost, separate))
+        ratios.append(unfused / fused)
+    assert ratios == sorted(ratios)
+    assert ratios[-1] == pytest.approx(1 + 6 * 577 * 577 * 2 / (4 * 577 * 32), rel=0.01)
+
+
+@pytest.mark.parametrize("method", ["none", "prune", "merge"])
+@pytest.mark.parametrize("kib", [0, 1, 4, 64])
+def test_a_single_pass_never_moves_more(method: str, kib: int) -> None:
+    load = vit(method=method, keep=40, blocks=2)
+    rng = np.random.default_rng(kib)
+    for _ in range(20):
+        one = array(
+            rows=int(rng.choice([4, 8, 16])),
+            cols=int(rng.choice([4, 8, 16])),
+            dataflow=str(rng.choice(["ws", "os", "is"])),
+            ifmap_kib=int(rng.integers(1, 16)),
+            filter_kib=int(rng.integers(1, 16)),
+            ofmap_kib=int(rng.integers(1, 16)),
+            mapping=str(rng.choice(["folds", "search"])),
+            activation_kib=kib,
+        )
+        assert estimate(load, one, TECH).dram_bytes <= apart(load, one).dram_bytes
