@@ -345,7 +345,7 @@ def _flash_bytes(workload: Workload) -> int:
     bits = {tensor.name: tensor.bits for tensor in workload.tensors if tensor.weight}
     for op in workload.operators:
         if op.weights:
-            total += -(-op.k * op.n * _container(bits[op.inputs[-1]]) // 8) + 4 * op.n
+            total += -(-op.k * op.n * op.count * _container(bits[op.inputs[-1]]) // 8) + 4 * op.n
         elif op.kind is OperatorKind.LAYERNORM:
             total += 2 * 2 * op.n
         elif op.name == "embed":  # the position embedding is the one other parameter of an addition

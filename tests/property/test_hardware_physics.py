@@ -76,6 +76,11 @@ def models(draw: st.DrawFn) -> ModelSpec:
     return ModelSpec(task=TASK, patch=patch, dim=dim, blocks=tuple(blocks), token_method=method, edge_bits=draw(bits))
 
 
+def exact(array: SystolicArray) -> SystolicArray:
+    """Returns the array without what trades: see `cosearch.hardware.systolic.residency` and `attention`."""
+    return dataclasses.replace(array, attention="unfused", activation_kib=0)
+
+
 def cost_of(model: ModelSpec, array: SystolicArray, name: str = "horowitz_45nm") -> Cost:
     return estimate(workload(model), array, technology(name))
 
@@ -133,6 +138,7 @@ def test_fewer_bits_never_cost_energy_or_time(
         for block in model.blocks
     )
     lean = dataclasses.replace(model, blocks=blocks, edge_bits=max(2, model.edge_bits - edge))
+    array = dataclasses.replace(exact(array), mapping="folds")
     before, after = cost_of(model, array, name), cost_of(lean, array, name)
     assert after.latency_s <= before.latency_s
     assert after.energy_j <= before.energy_j * (1 + 1e-12)
@@ -148,7 +154,7 @@ def test_fewer_kept_tokens_never_cost_energy_or_time(data: st.DataObject, array:
     keep = data.draw(st.integers(least, model.blocks[0].keep_tokens or tokens))
     first = dataclasses.replace(model.blocks[0], keep_tokens=keep)
     lean = dataclasses.replace(model, blocks=(first, *model.blocks[1:]))
-    before, after = cost_of(model, array, name), cost_of(lean, array, name)
+    before, after = cost_of(model, exact(array), name), cost_of(lean, exact(array), name)
     assert after.latency_s <= before.latency_s
     assert after.energy_j <= before.energy_j * (1 + 1e-12)
     assert after.dram_bytes <= before.dram_bytes
@@ -162,26 +168,29 @@ def test_a_smaller_image_never_costs_energy_or_time(
     blocks = tuple(dataclasses.replace(block, keep_tokens=None) for block in model.blocks)
     whole = dataclasses.replace(model, blocks=blocks, token_method="none", patch=12)
     small = dataclasses.replace(whole, task=dataclasses.replace(TASK, image=(side, side)))
-    before, after = cost_of(whole, array, name), cost_of(small, array, name)
+    before, after = cost_of(whole, exact(array), name), cost_of(small, exact(array), name)
     assert after.latency_s <= before.latency_s
     assert after.energy_j <= before.energy_j
     assert after.dram_bytes <= before.dram_bytes
 
 
 @MANY
-@given(models(), arrays, st.integers(0, 200), st.integers(0, 200), st.integers(0, 200))
-def test_bigger_scratchpads_never_add_traffic_or_time(
-    model: ModelSpec, array: SystolicArray, ifmap: int, filters: int, ofmap: int
+@given(models(), arrays, *[st.integers(0, 200)] * 3, *[st.integers(0, 30)] * 2)
+def test_bigger_memories_never_add_traffic(
+    model: ModelSpec, array: SystolicArray, ifmap: int, filters: int, ofmap: int, activations: int, weights: int
 ) -> None:
     roomy = dataclasses.replace(
         array,
         ifmap_kib=array.ifmap_kib + ifmap,
         filter_kib=array.filter_kib + filters,
         ofmap_kib=array.ofmap_kib + ofmap,
+        activation_kib=array.activation_kib + (activations if array.activation_kib else 0),
+        weight_kib=array.weight_kib + weights,
     )
     before, after = cost_of(model, array), cost_of(model, roomy)
     assert after.dram_bytes <= before.dram_bytes
-    assert after.latency_s <= before.latency_s
+    if array.attention == "unfused" and array.activation_kib == 0 and array.mapping == "folds":
+        assert after.latency_s <= before.latency_s
     assert after.area_mm2 >= before.area_mm2
 
 
@@ -216,3 +225,23 @@ def test_chunks_do_not_show() -> None:
         part = estimate_batch(load, many.pick(np.arange(start, stop)), tech)
         for field in FIELDS:
             assert np.array_equal(getattr(whole, field)[start:stop], getattr(part, field)), field
+
+
+@MANY
+@given(models(), arrays, names, st.integers(0, 14))
+def test_traffic_falls_with_bits_in_a_single_pass_and_in_searched_tiles(
+    model: ModelSpec, array: SystolicArray, name: str, fewer: int
+) -> None:
+    array = dataclasses.replace(array, activation_kib=0)
+    blocks = tuple(
+        dataclasses.replace(
+            block,
+            weight_bits=max(2, block.weight_bits - fewer),
+            activation_bits=max(2, block.activation_bits - fewer),
+        )
+        for block in model.blocks
+    )
+    before, after = cost_of(model, array, name), cost_of(dataclasses.replace(model, blocks=blocks), array, name)
+    assert after.dram_bytes <= before.dram_bytes
+    if array.attention == "unfused":
+        assert after.energy_j <= before.energy_j * (1 + 1e-12)

@@ -13,7 +13,8 @@ the two, and the softmax's row holds what the vector unit takes beyond the produ
 rows or columns.
 
 An array falls back on the separate operators where no tile fits, and where refetching keys and values would move more:
-a single pass never moves more bytes to and from DRAM than separate operators do.
+a single pass never moves more bytes to and from DRAM than separate operators do. It is chosen by bytes: where another
+tiling becomes the best, corrections and cut streams may add time although fewer tokens or bits are moved.
 """
 
 from __future__ import annotations
