@@ -23,7 +23,7 @@ from cosearch.workload import Workload, workload
 
 TASK = TaskShape(image=(48, 48), channels=3, classes=10)
 FIELDS = [item.name for item in dataclasses.fields(BatchCost)]
-MANY = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+MANY = settings(max_examples=70, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 names = st.sampled_from(sorted(TECHNOLOGIES))
 bits = st.integers(2, 16)
 slots = st.sampled_from((1, 2, 3, 4))
