@@ -148,8 +148,9 @@ def main() -> None:
     for name in ("horowitz_45nm", "jouppi_7nm"):
         parts += [f"## `{name}`", "", *table(load, name), ""]
     parts += [
-        "Shift and ternary PEs multiply activations by weights alone: attention, which needs others, is left out of their",
-        "rows, and so is the memory for activations. A bit-serial PE is small and slow: to compare at one speed, take more.",
+        "Shift and ternary PEs multiply activations by weights alone: attention, which needs others, is left out of",
+        "their rows, and so is the memory for activations. A bit-serial PE is small and slow: to compare at one speed,",
+        "take more of them.",
         "",
     ]
     parts += ["## Beside what others report", "", *published(load), ""]

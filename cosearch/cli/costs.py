@@ -27,6 +27,7 @@ Examples:
   cosearch estimate --dim 192 --depth 12 --heads 3 --weight-bits 4 --pe-bits 4 --dataflow os
   cosearch estimate --set mapping=search --set attention=fused --set activation_kib=512
   cosearch estimate --template gemmini --set dim=32                           another template
+  cosearch estimate --model nets.py:make_vit --image 224                     a torch module of your own
   cosearch estimate --weight-format mxint8 --activation-format mxint8 --set pe_kind=mx_integer
   cosearch estimate --weight-sparsity 2:4 --set sparsity=2:4
   cosearch estimate --against zigzag                                          the same by another tool
@@ -66,7 +67,7 @@ def estimate(
     file: Annotated[
         Path | None, typer.Argument(help="An exported folder, or a pair as JSON.", show_default=False)
     ] = None,
-    image: Annotated[int, typer.Option(help="Side of the image, pixels.")] = 224,
+    image: Annotated[int | None, typer.Option(help="Side of the image, pixels; 224 where nothing says it.")] = None,
     classes: Annotated[int, typer.Option()] = 1000,
     patch: Annotated[int, typer.Option()] = 16,
     dim: Annotated[int, typer.Option()] = 192,
@@ -87,6 +88,13 @@ def estimate(
         list[str] | None,
         typer.Option("--set", help="Any parameter of the template; may be repeated.", metavar="NAME=VALUE"),
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="A torch module of your own instead, as FILE.py:FACTORY, PACKAGE:FACTORY or FILE.pt2.",
+            metavar="MODULE",
+        ),
+    ] = None,
     weight_format: Annotated[
         str, typer.Option(help="Number format of weights, such as mxfp4; 'cosearch list' names them.")
     ] = "",
@@ -105,16 +113,18 @@ def estimate(
     """Estimate the cost of one pair, with a table of its operators."""
     from cosearch import hardware
     from cosearch.cli.show import cost_tables
-    from cosearch.spec import BlockSpec, Candidate, ModelSpec, TaskShape, to_json
+    from cosearch.spec import BlockSpec, ModelSpec, TaskShape, to_json
+    from cosearch.words import describe_model
     from cosearch.workload import with_formats, workload
 
     if file is not None:
         candidate = _read_candidate(file)
+        accelerator, load, name = candidate.accelerator, workload(candidate.model), describe_model(candidate.model)
     else:
         block = BlockSpec(
             heads=heads, mlp_hidden=round(mlp_ratio * dim), weight_bits=weight_bits, activation_bits=activation_bits
         )
-        task = TaskShape(image=(image, image), channels=3, classes=classes)
+        task = TaskShape(image=(image or 224, image or 224), channels=3, classes=classes)
         systolic: dict[str, Scalar] = {
             "rows": rows,
             "cols": cols,
@@ -126,18 +136,16 @@ def estimate(
             "clock_hz": clock_mhz * 1e6,
             "pe_bits": pe_bits,
         }
-        model = ModelSpec(
-            task=task, patch=patch, dim=dim, blocks=(block,) * depth, edge_bits=max(weight_bits, activation_bits)
-        )
         accelerator = _accelerator(template, systolic if template == "systolic" else {}, settings or [])
-        candidate = Candidate(model=model, accelerator=accelerator)
-    array = hardware.build(candidate.accelerator)
-    load = with_formats(
-        workload(candidate.model),
-        weights=weight_format,
-        activations=activation_format,
-        sparsity=_sparsity(weight_sparsity),
-    )
+        if model is not None:
+            load, name = _imported(model, image, weight_bits, activation_bits), model
+        else:
+            spec = ModelSpec(
+                task=task, patch=patch, dim=dim, blocks=(block,) * depth, edge_bits=max(weight_bits, activation_bits)
+            )
+            load, name = workload(spec), describe_model(spec)
+    array = hardware.build(accelerator)
+    load = with_formats(load, weights=weight_format, activations=activation_format, sparsity=_sparsity(weight_sparsity))
     prices = hardware.technology(technology)
     _refuse_what_does_not_fit(load, array)
     cost = hardware.estimate(load, array, prices)
@@ -147,7 +155,7 @@ def estimate(
         print(json.dumps(out, indent=1, sort_keys=True))
         return
     console = make_console()
-    for table in cost_tables(candidate, load, cost):
+    for table in cost_tables(name, accelerator, load, cost):
         console.print(table)
     if theirs:
         console.print(_beside(str(against), load, cost, theirs))
@@ -167,6 +175,20 @@ def _accelerator(template: str, parameters: dict[str, Scalar], settings: list[st
             raise UserError(f"--set is {setting!r}; write NAME=VALUE, such as mapping=search")
         parameters[name] = _scalar(text)
     return AcceleratorSpec.of(template, parameters)
+
+
+def _imported(reference: str, image: int | None, weight_bits: int, activation_bits: int) -> Workload:
+    """Returns the workload of a user's own module."""
+    from cosearch.imported import load_module, workload_of
+
+    found = load_module(reference, image=None if image is None else (3, image, image))
+    return workload_of(
+        found.module,
+        found.example_inputs,
+        weight_bits=weight_bits,
+        activation_bits=activation_bits,
+        name=found.name,
+    )
 
 
 def _sparsity(text: str) -> tuple[int, int]:

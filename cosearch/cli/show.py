@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from cosearch.spec import Candidate
+from cosearch.spec import AcceleratorSpec, Candidate
 from cosearch.words import describe_accelerator, describe_model, quantity, unit_of
 
 if TYPE_CHECKING:
@@ -61,8 +61,15 @@ def member_table(member: Member) -> Table:
     return table
 
 
-def cost_tables(candidate: Candidate, workload: Workload, cost: Cost) -> tuple[Table, Table]:
-    """Returns the cost of each operator, equal ones of several blocks in one row (costs are of one), and the totals."""
+def cost_tables(model: str, accelerator: AcceleratorSpec, workload: Workload, cost: Cost) -> tuple[Table, Table]:
+    """Returns the cost of each operator, equal ones of several blocks in one row (costs are of one), and the totals.
+
+    Args:
+        model: the model in words.
+        accelerator: what it runs on.
+        workload: of one image.
+        cost: on the accelerator.
+    """
     operators = Table(title="Operators", title_justify="left", box=None, padding=(0, 1, 0, 0))
     operators.add_column("operator", no_wrap=True)
     for name in ("n", "shape", "bits", "cycles", "stalls", "DRAM", "energy", "use"):
@@ -86,7 +93,8 @@ def cost_tables(candidate: Candidate, workload: Workload, cost: Cost) -> tuple[T
         title = f"{first}-{last.removeprefix('block')}.{part}" if len(names) > 1 else names[0]
         operators.add_row(title, str(len(names)), *shown)
     totals = Table(title="In all, for one image", title_justify="left", box=None, show_header=False)
-    _describe(totals, candidate)
+    totals.add_row("model", model)
+    totals.add_row("accelerator", describe_accelerator(accelerator))
     facts: Mapping[str, str] = {
         "multiply-accumulates": quantity(workload.macs, "MAC"),
         "weights": quantity(workload.weight_bytes, "B"),
