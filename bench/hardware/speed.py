@@ -5,6 +5,7 @@ Run ``OMP_NUM_THREADS=1 python bench/hardware/speed.py``: prints the table and w
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import platform
 import resource
@@ -13,7 +14,16 @@ from pathlib import Path
 
 import numpy as np
 
-from cosearch.hardware import PE_BITS, SystolicArray, SystolicArrays, estimate, estimate_batch, technology
+from cosearch.hardware import (
+    PE_BITS,
+    SystolicArray,
+    SystolicArrays,
+    estimate,
+    estimate_batch,
+    estimate_grid,
+    technology,
+)
+from cosearch.space import load_space
 from cosearch.spec import BlockSpec, ModelSpec, TaskShape
 from cosearch.workload import Workload, workload
 
@@ -46,8 +56,25 @@ def accelerators(count: int) -> SystolicArrays:
     )
 
 
+MODES: tuple[tuple[str, dict[str, float]], ...] = (
+    ("without tile search", {}),
+    ("with tile search (`mapping: search`)", {"mapping": 1}),
+    ("fused attention", {"attention": 1}),
+    ("a memory of 256 KiB for activations", {"activation_kib": 256}),
+    ("all three", {"mapping": 1, "attention": 1, "activation_kib": 256}),
+)
+
+
+def changed(arrays: SystolicArrays, fields: dict[str, float]) -> SystolicArrays:
+    columns = {item.name: getattr(arrays, item.name) for item in dataclasses.fields(arrays)}
+    return SystolicArrays(**(columns | {name: np.full(len(arrays), value) for name, value in fields.items()}))
+
+
 def best_of(runs: int, load: Workload, arrays: SystolicArrays | list[SystolicArray]) -> float:
+    """Seconds of the fastest of some runs, after one that makes what is kept for a workload."""
     tech, times = technology("horowitz_45nm"), []
+    few = arrays[:4] if isinstance(arrays, list) else arrays.pick(np.arange(4))
+    estimate_batch(load, few, tech)
     for _ in range(runs):
         start = time.perf_counter()
         estimate_batch(load, arrays, tech)
@@ -55,7 +82,19 @@ def best_of(runs: int, load: Workload, arrays: SystolicArrays | list[SystolicArr
     return min(times)
 
 
+def row(label: str, pairs: int, seconds: float) -> str:
+    return f"| {label} | {pairs:,} | {seconds:.3f} | {pairs / seconds:,.0f} |"
+
+
 def main() -> None:
+    tech = technology("horowitz_45nm")
+    same, mixed = deit_tiny(mixed=False), deit_tiny(mixed=True)
+    lines = ["| what | pairs | seconds | pairs/s |", "|---|---:|---:|---:|"]
+    for bits, load in (("same bits in all blocks", same), ("different bits in each block", mixed)):
+        for mode, fields in MODES:
+            for count, runs in ((100_000 if not fields and "same" in bits else 20_000, 2), (256, 5)):
+                seconds = best_of(runs, load, changed(accelerators(count), fields))
+                lines.append(row(f"{bits}, {mode}", count, seconds))
     one = SystolicArray(
         rows=16,
         cols=16,
@@ -66,30 +105,32 @@ def main() -> None:
         dram_bytes_per_s=8e9,
         clock_hz=5e8,
     )
-    same, mixed = deit_tiny(mixed=False), deit_tiny(mixed=True)
-    lines = ["| what | pairs | seconds | pairs/s |", "|---|---:|---:|---:|"]
-    for label, load, arrays, runs in (
-        ("same bits in all blocks, arrays of fields", same, accelerators(100_000), 3),
-        ("same bits in all blocks, a million", same, accelerators(1_000_000), 1),
-        ("different bits in each block, arrays of fields", mixed, accelerators(100_000), 1),
-        ("same bits in all blocks, 10,000 objects", same, [one] * 10_000, 3),
-    ):
-        seconds = best_of(runs, load, arrays)
-        lines.append(f"| {label} | {len(arrays):,} | {seconds:.3f} | {len(arrays) / seconds:,.0f} |")
+    lines.append(
+        row("same bits, 10,000 objects in place of arrays of fields", 10_000, best_of(3, same, [one] * 10_000))
+    )
     start = time.perf_counter()
     for _ in range(100):
-        estimate(same, one, technology("horowitz_45nm"))
-    single = (time.perf_counter() - start) / 100
-    lines.append(f"| one by one, with the breakdown per operator | 100 | {100 * single:.3f} | {1 / single:,.0f} |")
+        estimate(same, one, tech)
+    lines.append(row("one by one, with the breakdown per operator", 100, time.perf_counter() - start))
+    space = load_space("deit_tiny_edge", TASK)
+    rng = np.random.default_rng(0)
+    models = [workload(space.decode(space.sample(rng)).model) for _ in range(100)]
+    start = time.perf_counter()
+    estimate_grid(models, accelerators(100), tech)
+    lines.append(row("`estimate_grid`: 100 models of deit_tiny_edge x 100 arrays", 10_000, time.perf_counter() - start))
+    seconds = best_of(1, same, accelerators(1_000_000))
+    lines.append(row("same bits, a million in one call", 1_000_000, seconds))
+    million = best_of(1, same, changed(accelerators(1_000_000), {"mapping": 1}))
+    lines.append(row("same bits, with tile search, a million in one call", 1_000_000, million))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     text = "\n".join(
         [
             "# Speed of the cost model",
             "",
-            f"DeiT-Tiny (224 x 224, 12 blocks) on systolic arrays, one process. {os.cpu_count()} cores"
-            f" ({platform.machine()}), Python {platform.python_version()}, numpy {np.__version__}."
-            f" Peak memory of the process: {peak:.0f} MiB.",
-            "Made by `bench/hardware/speed.py`.",
+            f"DeiT-Tiny (224 x 224, 12 blocks) on random systolic arrays, one process, one thread. {os.cpu_count()}"
+            f" cores ({platform.machine()}), Python {platform.python_version()}, numpy {np.__version__}."
+            f" Peak memory of the process, the million in chunks included: {peak:.0f} MiB.",
+            "Made by `bench/hardware/speed.py`; other tools beside it: `bench/hardware/references.md`.",
             "",
             *lines,
             "",
