@@ -9,19 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import lru_cache
 
 import numpy as np
 
 from cosearch.hardware.catalogue import Accelerator, batch_of, cost_model
 from cosearch.hardware.cost import BatchCost, Cost
+from cosearch.hardware.identity import Same
 from cosearch.hardware.ledger import Batch, breakdown, total
 from cosearch.hardware.technology import Technology
 from cosearch.workload import Workload
 
 __all__ = ["estimate", "estimate_batch", "estimate_grid"]
 
-_CHUNK = 1 << 15
-"""Operators times accelerators worked on at once: temporaries of 256 KiB stay in the cache."""
+_CHUNK = 1 << 17
+"""Operators times accelerators worked on at once: temporaries of 1 MiB, and few steps outside of numpy."""
 _LEAST = 64
 """Accelerators worked on at once at least."""
 
@@ -52,7 +54,7 @@ def estimate_batch(
     """
     batch = batch_of(accelerators) if isinstance(accelerators, Sequence) else accelerators
     out = {item.name: np.empty(len(batch)) for item in fields(BatchCost)}
-    step = max(_LEAST, _CHUNK // len({op.name.rpartition(".")[2] for op in workload.operators}))
+    step = max(_LEAST, _CHUNK // _distinct(Same(workload)))
     kinds = batch.kinds()
     for kind in np.unique(kinds):
         same = np.flatnonzero(kinds == kind)
@@ -63,6 +65,17 @@ def estimate_batch(
             for name, values in out.items():
                 values[chosen] = getattr(cost, name)
     return BatchCost(**out)
+
+
+@lru_cache(maxsize=256)
+def _distinct(key: Same[Workload]) -> int:
+    """Returns how many operators differ in what they cost."""
+    return len(
+        {
+            (op.kind, op.m, op.k, op.n, op.count, op.a_bits, op.b_bits, op.out_bits, op.a_format, op.b_format)
+            for op in key.value.operators
+        }
+    )
 
 
 def estimate_grid(
