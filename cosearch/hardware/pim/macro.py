@@ -40,9 +40,9 @@ class PIM:
 
     ISAAC (Shafiee et al., ISCA 2016): a weight is cut into cells of a few bits side by side, an activation into pieces
     of a few bits that are driven one after another, and the sums of columns pass ADCs. The defaults are its best
-    design, ISAAC-CE: 168 tiles of 12 x 8 crossbars of 128 x 128 cells of 2 bits, 1-bit DACs, an 8-bit ADC for each crossbar,
-    64 KiB and 1.2 GHz (checked in secondary sources). What transformers need beyond it is an assumption: the digital
-    engine, the lanes and the DRAM behind.
+    design, ISAAC-CE: 168 tiles of 12 x 8 crossbars of 128 x 128 cells of 2 bits, 1-bit DACs, an 8-bit ADC for each
+    crossbar, 64 KiB and 1.2 GHz (checked in secondary sources). What transformers need beyond it is an assumption:
+    the digital engine, the lanes and the DRAM behind.
 
     Attributes:
         crossbar_size: rows of a crossbar, and columns.

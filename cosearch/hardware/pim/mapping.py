@@ -2,8 +2,8 @@
 
 Everything is elementwise over products (rows) and accelerators (columns). A matrix of K x N weights of w bits has
 s = ceil(w / cell bits) cells for each, side by side, and fills ceil(K / R) * ceil(N s / R) crossbars of R x R cells.
-Each row of the left operand takes ceil(a / DAC bits) reads, each of which drives all these crossbars at once; a read takes
-100 ns, or as long as the ADCs convert the columns.
+Each row of the left operand takes ceil(a / DAC bits) reads, each of which drives all these crossbars at once; a read
+takes 100 ns, or as long as the ADCs convert the columns.
 
 **Static weights.** Where the crossbars of all layers fit, they stay from image to image, and all are there as often as
 they fit (ISAAC replicates layers): rows are dealt out to the copies. Where they do not fit, crossbars enough for the
