@@ -187,8 +187,8 @@ def two_networks() -> list[str]:
         "The vector unit is divided like the PEs; splits in eighths. Here, too, one array in turn is the fastest: the "
         "direction of NASAIC and Herald does not show on vision transformers in this model. All their layers are dense "
         "products that each of the three dataflows fills about equally well, and the time lost to a split that fits "
-        "neither network exceeds what a fitting dataflow wins. The depthwise and early layers of convolutional networks, "
-        "on which the papers' gains rest, do not occur.",
+        "neither network exceeds what a fitting dataflow wins. Depthwise and other convolutions, as in the papers' "
+        "networks, do not occur; whether the gains rest on them was not tested.",
         "",
     ]
 
