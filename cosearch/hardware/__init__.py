@@ -36,6 +36,7 @@ from cosearch.hardware.memory import (
     resident_traffic,
 )
 from cosearch.hardware.microcontroller import Microcontroller, MicrocontrollerMemory, microcontroller_memory
+from cosearch.hardware.pim import PIM, adc_bits_needed
 from cosearch.hardware.roofline import Roofline, Rooflines
 from cosearch.hardware.scalesim import ScaleSimCounts, scalesim_config, scalesim_counts, scalesim_topology
 from cosearch.hardware.scalesim_memory import ScaleSimMemory, scalesim_memory
@@ -68,6 +69,7 @@ __all__ = [
     "OVERLAPS",
     "PE_BITS",
     "PE_KINDS",
+    "PIM",
     "SPARSITIES",
     "TECHNOLOGIES",
     "TEMPLATES",
@@ -101,6 +103,7 @@ __all__ = [
     "SystolicArrays",
     "Technology",
     "ViTCoD",
+    "adc_bits_needed",
     "allocate",
     "best_schedule",
     "build",

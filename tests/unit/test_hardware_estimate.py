@@ -12,6 +12,7 @@ from cosearch_evaluators.analytical import Analytical
 from cosearch.errors import EvaluationError, NotFoundError, SpecError
 from cosearch.evaluator import BatchEvaluator, Context, LimitingEvaluator
 from cosearch.hardware import (
+    PIM,
     TEMPLATES,
     BatchCost,
     Fpga,
@@ -57,6 +58,7 @@ EXAMPLES = {
     "gemmini": GemminiArray(),
     "fusemax": FuseMax(),
     "heterogeneous": HeterogeneousASIC(),
+    "pim": PIM(),
     "vitcod": ViTCoD(),
     "fpga": Fpga(device="zcu102", style="temporal", clock_hz=2e8),
     "microcontroller": Microcontroller(device="stm32h743", clock_hz=480e6),

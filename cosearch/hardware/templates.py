@@ -1,3 +1,0 @@
-from cosearch.hardware.widths import ACCUMULATOR_BITS
-
-__all__ = ["ACCUMULATOR_BITS"]
