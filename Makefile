@@ -7,7 +7,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: search test lint format bench ui schemas constraints clean help
+.PHONY: search test lint format bench references ui schemas constraints clean help
 .DEFAULT_GOAL := help
 
 help: ## say what there is
@@ -27,6 +27,9 @@ format: $(READY) ## let ruff put the code in order
 
 bench: $(READY) ## measure again, and write the tables under bench/
 	@for script in bench/*/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+references: $(READY) ## bring SCALE-Sim, ZigZag and AccelForge into environments of their own, so that their tests run
+	@for tool in scalesim zigzag accelforge; do $(BIN)/cosearch reference install $$tool || exit 1; done
 
 ui: $(READY) ## open MLflow's pages on this project's searches
 	@$(BIN)/cosearch ui

@@ -374,11 +374,14 @@ def list_references() -> None:
     console.print("'cosearch reference install NAME' brings one into an environment of its own.")
 
 
-def install_reference(name: Annotated[str, typer.Argument(help="As 'cosearch reference list' names it.")]) -> None:
-    """Bring a reference tool into an environment of its own."""
-    from cosearch.references import REFERENCES, install
+def install_reference(
+    name: Annotated[str, typer.Argument(help="As 'cosearch reference list' names it.")],
+    again: Annotated[bool, typer.Option("--again", help="Install anew what is here already.")] = False,
+) -> None:
+    """Bring a reference tool into an environment of its own; does nothing where it is here already."""
+    from cosearch.references import REFERENCES, available, install, interpreter
 
-    python = install(name)
+    python = interpreter(name) if not again and available(name) else install(name)
     make_console().print(f"{REFERENCES[name].title}: ready in {python}")
 
 
