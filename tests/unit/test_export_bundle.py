@@ -344,3 +344,15 @@ def test_wilson_interval_is_scipys(right, n):
 
 def test_nothing_seen_is_nothing_known():
     assert wilson_interval(0.0, 0) == (0.0, 1.0)
+
+
+def test_a_pair_of_another_template_has_no_files_for_scalesim(pair, tmp_path):
+    other = dataclasses.replace(pair[0], accelerator=AcceleratorSpec.of("gemmini", {"dim": 8}))
+    made = write(tmp_path / "pair", other, pair[1])
+    names = {path.name for path in made.path.iterdir()}
+    assert not names & {"scalesim.cfg", "topology.csv"}
+    card = (made.path / "README.md").read_text()
+    assert "scalesim.cfg" not in card
+    assert "FireSim" in card  # how far to trust the template
+    assert json.loads((made.path / "accelerator.json").read_text())["parameters"]["dma_bits"]["value"] == 128
+    assert check_bundle(made.path).candidate_id == other.id

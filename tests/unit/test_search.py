@@ -97,13 +97,13 @@ QUIET = SimpleNamespace(told=lambda leg: None, waiting=lambda leg: None)
 OBJECTIVES = (Objective("accuracy", "max"), Objective("latency_s", "min", "s"))
 
 
-def problem(limits=(), costly=True):
+def problem(limits=(), costly=True, cheap=None):
     score = PluginRef(group=EVALUATORS, use="score.py:Score", source=SOURCE)
     return Problem(
         space=ToySpace(),
         objectives=OBJECTIVES if costly else OBJECTIVES[1:],
         limits=tuple(parse_limit(text) for text in limits),
-        cheap=(Cost(),),
+        cheap=(cheap or Cost(),),
         costly={"accuracy": score} if costly else {},
         task={},
         seed=5,
@@ -239,3 +239,27 @@ def test_hopeless_limits_end_the_search_with_the_nearest_one_named(tmp_path, mon
 def test_seeds_follow_the_run_and_the_model():
     assert training_seed(0, "a") == training_seed(0, "a")
     assert len({training_seed(s, m) for s in range(10) for m in "abc"}) == 30
+
+
+class Board(Cost):
+    """A device of 4 rows: what needs more does not fit, and has no cost."""
+
+    def violations(self, candidate):
+        rows = candidate.accelerator.as_dict()["rows"]
+        return (Violation(limit="rows <= 4", excess=rows / 4 - 1),) if rows > 4 else ()
+
+    def evaluate(self, candidate, context):
+        assert candidate.accelerator.as_dict()["rows"] <= 4, "asked for the cost of what does not fit"
+        return super().evaluate(candidate, context)
+
+
+def test_a_pair_that_a_device_does_not_hold_is_infeasible_and_costs_no_training(tmp_path):
+    points = [{"dim": 8, "rows": 6}, {"dim": 8, "rows": 4}, {"dim": 9, "rows": 8}]
+    leg, sampler, pool = search(tmp_path / "run", points, cheap=Board())
+    statuses = [status for _, status, _ in sampler.told]
+    assert statuses == [Status.INFEASIBLE, Status.OK, Status.INFEASIBLE]
+    assert len(pool.ran) == 1  # the model of 9 was never trained
+    assert leg.counts.infeasible == 2
+    assert leg.counts.failed == 0
+    lines = [json.loads(line) for line in (tmp_path / "run" / "search.jsonl").read_text().splitlines()]
+    assert lines[0]["violations"] == [{"limit": "rows <= 4", "excess": 0.5}]
