@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cosearch.workload import Operator, OperatorKind, Workload
 
-__all__ = ["Attentions", "Role", "find_attentions"]
+__all__ = ["AttentionChain", "Attentions", "Role", "attention_chains", "find_attentions"]
 
 Floats = NDArray[np.float64]
 Role = str
@@ -102,6 +102,43 @@ class _Found:
     readers: list[int] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionChain:
+    """Positions of the operators of one attention.
+
+    Attributes:
+        scores: the product of queries and keys.
+        between: vector operators from scores to softmax, the softmax last.
+        context: the product with the values.
+    """
+
+    scores: int
+    between: tuple[int, ...]
+    context: int
+
+
+def attention_chains(workload: Workload) -> tuple[AttentionChain, ...]:
+    """Returns the attentions of ``workload``: a product, vector operators up to a softmax, a product of its output."""
+    maker = {op.output: position for position, op in enumerate(workload.operators)}
+    found = []
+    for position, op in enumerate(workload.operators):
+        if op.kind is not OperatorKind.SOFTMAX:
+            continue
+        between = [position]
+        source = maker.get(op.inputs[0])
+        while source is not None and workload.operators[source].kind is not OperatorKind.MATMUL:
+            between.insert(0, source)
+            source = maker.get(workload.operators[source].inputs[0])
+        context = next((i for i, other in enumerate(workload.operators) if _multiplies(other, op.output)), None)
+        if source is not None and context is not None:
+            found.append(AttentionChain(scores=source, between=tuple(between), context=context))
+    return tuple(found)
+
+
+def _multiplies(op: Operator, tensor: str) -> bool:
+    return op.kind is OperatorKind.MATMUL and op.inputs[0] == tensor
+
+
 def find_attentions(workload: Workload) -> Attentions:
     """Returns the attentions of ``workload``: products whose output, with or without a bias, goes through a softmax
     into another product.
@@ -109,7 +146,7 @@ def find_attentions(workload: Workload) -> Attentions:
     operators = workload.operators
     marks: list[tuple[Role, _Shape] | None] = [None] * len(operators)
     shapes: dict[_Shape, None] = {}
-    for found in _chains(operators):
+    for found in _found(workload):
         shape = _shape(operators, found)
         shapes[shape] = None
         marks[found.scores] = ("scores", shape)
@@ -126,28 +163,24 @@ def find_attentions(workload: Workload) -> Attentions:
     return Attentions(**columns, marks=tuple(marks), shapes=tuple(shapes))
 
 
-def _chains(operators: tuple[Operator, ...]) -> list[_Found]:
+def _found(workload: Workload) -> list[_Found]:
+    operators = workload.operators
     made = {op.output: position for position, op in enumerate(operators)}
-    readers: dict[str, list[int]] = {}
-    for position, op in enumerate(operators):
-        for name in op.inputs:
-            readers.setdefault(name, []).append(position)
     found = []
-    for position, op in enumerate(operators):
-        if op.kind is not OperatorKind.SOFTMAX:
+    for chain in attention_chains(workload):
+        *before, softmax = chain.between
+        if len(before) > 1 or (before and operators[before[0]].kind is not OperatorKind.ADD):
             continue
-        source, bias = made.get(op.inputs[0]), None
-        if source is not None and operators[source].kind is OperatorKind.ADD:
-            bias, source = source, made.get(operators[source].inputs[0])
-        after = readers.get(op.output, [])
-        products = [i for i in after if operators[i].kind is OperatorKind.MATMUL]
-        if source is None or operators[source].kind is not OperatorKind.MATMUL or not products:
-            continue
-        scoring = [i for i in after if operators[i].kind is OperatorKind.SCORE]
-        maker = made.get(operators[source].inputs[0])
-        if maker is not None and not _makes_both(operators[maker], operators[source]):
+        scoring = [
+            position
+            for position, op in enumerate(operators)
+            if op.kind is OperatorKind.SCORE and operators[softmax].output in op.inputs
+        ]
+        maker = made.get(operators[chain.scores].inputs[0])
+        if maker is not None and not _makes_both(operators[maker], operators[chain.scores]):
             maker = None
-        found.append(_Found(source, position, products[0], maker, bias, scoring))
+        bias = before[0] if before else None
+        found.append(_Found(chain.scores, softmax, chain.context, maker, bias, scoring))
     return found
 
 

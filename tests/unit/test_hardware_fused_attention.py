@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from cosearch.hardware import BatchCost, Cost, OperatorCost, SystolicArray, estimate, technology
-from cosearch.hardware.systolic.attention import attentions, without_scores
+from cosearch.hardware.attentions import attention_chains
+from cosearch.hardware.systolic.attention import without_scores
 from cosearch.spec import BlockSpec, ModelSpec, TaskShape
 from cosearch.workload import OperatorKind, Workload, workload
 
@@ -64,7 +65,7 @@ def apart(load: Workload, one: SystolicArray) -> Cost:
 def test_the_operators_of_an_attention_are_found() -> None:
     load = vit(blocks=3, method="merge", keep=60)
     names = [op.name for op in load.operators]
-    found = attentions(load)
+    found = attention_chains(load)
     assert len(found) == 3
     for block, one in enumerate(found):
         assert names[one.scores] == f"block{block}.scores"

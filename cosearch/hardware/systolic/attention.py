@@ -24,54 +24,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cosearch.hardware.attentions import attention_chains
 from cosearch.hardware.groups import Products
 from cosearch.hardware.systolic.array import OVERLAPS, SystolicArrays
 from cosearch.hardware.systolic.elements import cycles_per_mac
 from cosearch.hardware.systolic.folding import Folding, fold
 from cosearch.hardware.systolic.traffic import HALF_KIB_BITS
 from cosearch.hardware.widths import ACCUMULATOR_BITS
-from cosearch.workload import Operator, OperatorKind, Tensor, Workload
+from cosearch.workload import OperatorKind, Tensor, Workload
 
-__all__ = ["Attention", "Fused", "Shapes", "Tiles", "attentions", "fuse", "query_tiles", "without_scores"]
+__all__ = ["Fused", "Shapes", "Tiles", "fuse", "query_tiles", "without_scores"]
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attention:
-    """Positions of the operators of one attention.
-
-    Attributes:
-        scores: the product of queries and keys.
-        between: vector operators from scores to softmax, the softmax last.
-        context: the product with the values.
-    """
-
-    scores: int
-    between: tuple[int, ...]
-    context: int
-
-
-def attentions(workload: Workload) -> tuple[Attention, ...]:
-    """Returns the attentions of ``workload``: a product, vector operators up to a softmax, a product of its output."""
-    maker = {op.output: position for position, op in enumerate(workload.operators)}
-    found = []
-    for position, op in enumerate(workload.operators):
-        if op.kind is not OperatorKind.SOFTMAX:
-            continue
-        between = [position]
-        source = maker.get(op.inputs[0])
-        while source is not None and workload.operators[source].kind is not OperatorKind.MATMUL:
-            between.insert(0, source)
-            source = maker.get(workload.operators[source].inputs[0])
-        context = next((i for i, other in enumerate(workload.operators) if _multiplies(other, op.output)), None)
-        if source is not None and context is not None:
-            found.append(Attention(scores=source, between=tuple(between), context=context))
-    return tuple(found)
-
-
-def _multiplies(op: Operator, tensor: str) -> bool:
-    return op.kind is OperatorKind.MATMUL and op.inputs[0] == tensor
 
 
 def without_scores(workload: Workload) -> Workload:
@@ -80,7 +44,7 @@ def without_scores(workload: Workload) -> Workload:
     Only the row of scores that a later operator reads is left (the class token's, when tokens are pruned by it).
     """
     operators, sizes = workload.operators, {}
-    for attention in attentions(workload):
+    for attention in attention_chains(workload):
         for position in (attention.scores, *attention.between):
             sizes[operators[position].output] = 0
         soft = operators[attention.between[-1]].output

@@ -22,10 +22,11 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from cosearch.hardware.attentions import AttentionChain, attention_chains
 from cosearch.hardware.groups import PLAIN, Groups, Products, Written, product_numbers, written
 from cosearch.hardware.identity import Same
 from cosearch.hardware.memory import resident_traffic
-from cosearch.hardware.systolic.attention import Attention, Shapes, attentions, without_scores
+from cosearch.hardware.systolic.attention import Shapes, without_scores
 from cosearch.hardware.vector import lane_operations
 from cosearch.workload import Operator, OperatorKind, Workload
 
@@ -93,7 +94,7 @@ def layout(workload: Workload, *, fused: bool, resident: bool) -> Layout:
 def _layout(key: Same[Workload], fused: bool, resident: bool) -> Layout:
     workload = key.value
     reads, writes, peaks = _plans(without_scores(workload) if fused else workload, resident=resident)
-    found = attentions(workload) if fused else ()
+    found = attention_chains(workload) if fused else ()
     marks = [_marks(workload, reads[:, :, plan], writes[:, plan], found) for plan in range(peaks.size)]
     operators = workload.operators * peaks.size
     groups = Groups.of_operators(workload, operators, [mark for plan in marks for mark in plan])
@@ -174,7 +175,7 @@ def _shapes(variants: Sequence[_Variant]) -> Shapes:
 
 
 def _marks(
-    workload: Workload, reads: NDArray[np.bool_], writes: NDArray[np.bool_], found: Sequence[Attention]
+    workload: Workload, reads: NDArray[np.bool_], writes: NDArray[np.bool_], found: Sequence[AttentionChain]
 ) -> list[_Mark]:
     bits = {tensor.name: 8 * tensor.bytes for tensor in workload.tensors}
     inside = {tensor.name: 8 * tensor.bytes for tensor in without_scores(workload).tensors} if found else bits
@@ -201,7 +202,9 @@ def _marks(
     return marks
 
 
-def _shape(workload: Workload, one: Attention, bits: Mapping[str, int], inside: Mapping[str, int]) -> tuple[float, ...]:
+def _shape(
+    workload: Workload, one: AttentionChain, bits: Mapping[str, int], inside: Mapping[str, int]
+) -> tuple[float, ...]:
     """Returns the fields of `Shapes` for one attention."""
     between = [workload.operators[position] for position in one.between]
     numbers = [
