@@ -151,8 +151,9 @@ _ALL: Mapping[str, _Template] = {
         batch=Rooflines.of,
         ledger=roofline_ledger,
         trust=(
-            "Peak rates and bandwidth are data sheets': a bound, which kernels do not reach "
-            "(bench/hardware/roofline.md).",
+            "With this machine's own measured peaks, 12 models in onnxruntime on one thread lie 25 % apart in the median "
+            "and 78 % at worst, in the same order (bench/hardware/roofline.md).",
+            "Peak rates and bandwidth of named devices are data sheets': a bound, which kernels do not reach.",
         ),
     ),
 }
