@@ -151,8 +151,8 @@ _ALL: Mapping[str, _Template] = {
         batch=Rooflines.of,
         ledger=roofline_ledger,
         trust=(
-            "With this machine's own measured peaks, 12 models in onnxruntime on one thread lie 25 % apart in the median "
-            "and 78 % at worst, in the same order (bench/hardware/roofline.md).",
+            "With a machine's own measured peaks, 12 models in onnxruntime on one thread lie 25 % apart in the median and "
+            "78 % at worst, in the same order (bench/hardware/roofline.md).",
             "Peak rates and bandwidth of named devices are data sheets': a bound, which kernels do not reach.",
         ),
     ),
