@@ -151,7 +151,7 @@ _ALL: Mapping[str, _Template] = {
         batch=Rooflines.of,
         ledger=roofline_ledger,
         trust=(
-            "With a machine's own measured peaks, 12 models in onnxruntime on one thread lie 25 % apart in the median and "
+            "With a machine's own measured peaks, 12 models in onnxruntime on one thread lie 25 % apart in the median, "
             "78 % at worst, in the same order (bench/hardware/roofline.md).",
             "Peak rates and bandwidth of named devices are data sheets': a bound, which kernels do not reach.",
         ),
