@@ -79,9 +79,9 @@ MISTAKES = {
         "check the path",
     ),
     "unknown evaluator": (
-        changed("evaluators.cost.use", "sistolic"),
+        changed("evaluators.cost.use", "analitical"),
         "run.yaml: evaluators.cost",
-        "did you mean 'systolic'",
+        "did you mean 'analytical'",
     ),
     "evaluator file gone": (
         changed("evaluators.cost.use", "mine.py:Cost"),

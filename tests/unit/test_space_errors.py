@@ -53,7 +53,8 @@ MISTAKES = [
     (
         "template: systolic",
         "template: systolc",
-        "accelerator.template is 'systolc', which is unknown; did you mean 'systolic'? Known: systolic",
+        "accelerator.template is 'systolc', which is unknown; did you mean 'systolic'? Known: fpga, "
+        "fusemax, gemmini, heterogeneous, microcontroller, pim, roofline, systolic, vitcod",
     ),
     ("  template: vit\n", "", "model.template is missing; write one of vit"),
     (
@@ -400,5 +401,6 @@ def test_names_that_lead_nowhere(tmp_path, monkeypatch):
         load_space("vit_digit_systolic", TASK)
     assert str(caught.value) == (
         "no space is called 'vit_digit_systolic'; did you mean 'vit_digits_systolic'? "
-        "Known: deit_tiny_edge, vit_cifar_systolic, vit_digits_systolic"
+        "Known: deit_tiny_edge, deit_tiny_fpga, vit_cifar_systolic, vit_digits_gemmini, vit_digits_memories, "
+        "vit_digits_microcontroller, vit_digits_systolic"
     )

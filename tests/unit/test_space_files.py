@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from cosearch.errors import SpecError, UserError
-from cosearch.hardware import TEMPLATES, build
+from cosearch.hardware import TEMPLATES, build, estimate, fits, technology
 from cosearch.space import build_space, explain, load_space, shipped_spaces, space_schema
 from cosearch.space.accelerator import AcceleratorSide
 from cosearch.spec import TaskShape
@@ -20,7 +20,11 @@ DIGITS = TaskShape(image=(16, 16), channels=1, classes=10, labels=2)
 SPACES = {
     "vit_digits_systolic": DIGITS,
     "vit_cifar_systolic": TaskShape(image=(32, 32), channels=3, classes=100),
+    "vit_digits_memories": DIGITS,
+    "vit_digits_gemmini": DIGITS,
+    "vit_digits_microcontroller": DIGITS,
     "deit_tiny_edge": TaskShape(image=(224, 224), channels=3, classes=1000),
+    "deit_tiny_fpga": TaskShape(image=(224, 224), channels=3, classes=1000),
 }
 
 
@@ -61,10 +65,14 @@ def test_shipped_spaces_load_and_build(name):
     space, rng = load_space(name, SPACES[name]), np.random.default_rng(1)
     assert space.name == name
     assert space.description
+    costed = 0
     for _ in range(50):
         candidate = space.decode(space.sample(rng))
-        build(candidate.accelerator)
-        assert workload(candidate.model).macs > 0
+        accelerator, load = build(candidate.accelerator), workload(candidate.model)
+        if not fits(load, accelerator):
+            assert estimate(load, accelerator, technology("horowitz_45nm")).latency_s > 0
+            costed += 1
+    assert costed >= 10, "most of the space does not fit its device"
 
 
 @pytest.mark.parametrize("path", shipped_spaces(), ids=lambda path: path.stem)
