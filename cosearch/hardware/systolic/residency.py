@@ -6,7 +6,7 @@ its memory for activations, the one that moves the fewest bytes on that very arr
 
 Plans are made for eight sizes to the doubling. A model with fewer bits or tokens may therefore meet a coarser plan than
 its wider sibling, and move a little more (``bench/hardware/systolic.md`` counts how often, and by how much). Without a
-memory for activations fewer bits never cost energy, and fewer tokens neither energy nor time.
+memory for activations fewer bits and fewer tokens never cost energy, and with ``mapping: folds`` fewer tokens no time.
 
 Weights beyond the memory for weights are fetched for each image; which ones does not matter, since each is fetched as
 often. The share that stays is taken to be the same of every operator.
