@@ -16,10 +16,10 @@ from cosearch.errors import EvaluationError
 from cosearch.model import VisionTransformer, build_model, calibrate
 from cosearch.spec import ModelSpec
 from cosearch.train.batches import Batches, augmented, normalised
-from cosearch.train.optim import BETAS, Muon, ScaleAdam, parameter_groups
+from cosearch.train.optim import Muon, ScaleAdam
 from cosearch.train.recipe import Recipe
 
-__all__ = ["Score", "Trained", "accuracy", "one_thread", "predictions", "score", "train"]
+__all__ = ["Score", "Trained", "accuracy", "predictions", "score", "train"]
 
 READ_BATCH = 500
 """Images read at a time when nothing is learnt."""
@@ -61,7 +61,7 @@ def train(spec: ModelSpec, task: Task, recipe: Recipe, seed: int) -> Trained:
     Raises:
         EvaluationError: the loss stopped being a number.
     """
-    with one_thread():
+    with _one_thread():
         batches = Batches(task.train, task)
         generator = torch.Generator().manual_seed(seed)
         model = build_model(spec, seed)
@@ -91,13 +91,21 @@ def _learn(model: VisionTransformer, batches: Batches, recipe: Recipe, generator
 
 
 def _optimizers(model: nn.Module, recipe: Recipe) -> tuple[Muon, ScaleAdam, torch.optim.AdamW]:
-    found = parameter_groups(dict(model.named_parameters()), recipe)
-    groups = [
-        {"params": found.decayed, "weight_decay": recipe.weight_decay},
-        {"params": found.plain, "weight_decay": 0.0},
+    """Returns Muon for the stem's and the blocks' matrices (if asked for), ScaleAdam for scales, AdamW for the rest."""
+    scales = [parameter for name, parameter in model.named_parameters() if name.endswith("quantizer.scale")]
+    hidden = [
+        parameter
+        for name, parameter in model.named_parameters()
+        if recipe.optimizer == "muon" and name.startswith(("stem.", "blocks.")) and parameter.dim() == 2
     ]
-    adamw = torch.optim.AdamW(groups, lr=recipe.lr, betas=BETAS, fused=True)
-    return Muon(found.hidden, recipe.momentum), ScaleAdam(found.scales, BETAS), adamw
+    taken = {id(parameter) for parameter in (*hidden, *scales)}
+    rest = [parameter for parameter in model.parameters() if id(parameter) not in taken]
+    groups = [
+        {"params": [p for p in rest if p.dim() >= 2], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in rest if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    adamw = torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.95), fused=True)
+    return Muon(hidden, recipe.momentum), ScaleAdam(scales), adamw
 
 
 @torch.no_grad()
@@ -137,8 +145,7 @@ def accuracy(model: nn.Module, split: Split, task: Task) -> float:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Runs what is inside on one thread."""
+def _one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
