@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
+from typing import Any
 
 from cosearch.errors import SpecError
 from cosearch.formats import NumberFormat, integer_format, number_format
@@ -46,11 +47,11 @@ def stored_bits(bits: int, name: str = "", sparsity: tuple[int, int] = (1, 1)) -
     """Returns the bits that one value takes in memory, those that are not kept counted too.
 
     A kept value of a group of M is stored with its place in the group, ``ceil(log2(M))`` bits (2 bits for 2:4: Mishra
-    et al. 2021, "Accelerating sparse deep neural networks").
+    et al. 2021, "Accelerating sparse deep neural networks"); all values are stored as they stand where that takes less.
     """
     kept, of = sparsity
     value = format_of(bits, name).storage_bits_per_value if name else float(bits)
-    return value if kept == of else kept / of * (value + math.ceil(math.log2(of)))
+    return value if kept == of else min(value, kept / of * (value + math.ceil(math.log2(of))))
 
 
 class OperatorKind(StrEnum):
@@ -118,6 +119,7 @@ class Operator:
         output: name of the tensor it writes.
         a_format: number format of the left operand, as `Tensor.format`.
         b_format: number format of the right operand.
+        out_format: number format of the output.
         sparsity: of the right operand, as `Tensor.sparsity`.
     """
 
@@ -135,6 +137,7 @@ class Operator:
     output: str
     a_format: str = ""
     b_format: str = ""
+    out_format: str = ""
     sparsity: tuple[int, int] = (1, 1)
 
     @property
@@ -217,39 +220,50 @@ def with_formats(
         load: a workload.
         weights: format of all parameters; empty leaves them as they are.
         activations: format of all other operands of matrix products, and of the tensors they come from; likewise.
-        sparsity: (kept, of) of all parameters.
+        sparsity: (kept, of) of all parameters; (1, 1) leaves them as they are.
 
     Raises:
         NotFoundError: a format is unknown.
-        SpecError: there is no such sparsity.
+        SpecError: there is no such sparsity, or its groups do not divide a reduction.
     """
+    _check_sparsity(load, sparsity)
+    changed: dict[str, dict[str, Any]] = {}
+    for op in load.operators:
+        for name in op.inputs if op.kind is OperatorKind.MATMUL else ():
+            changed[name] = _written(activations)
+    changed |= {tensor.name: _written(weights) for tensor in load.tensors if tensor.weight}
+
+    def tensor(one: Tensor) -> Tensor:
+        sparse = one.weight and sparsity != (1, 1)
+        return replace(one, **changed.get(one.name, {}), sparsity=sparsity if sparse else one.sparsity)
+
+    def operator(one: Operator) -> Operator:
+        a, out = changed.get(one.inputs[0], {}), changed.get(one.output, {})
+        # a vector operator has one operand width: that of its first input
+        b = a if one.kind is not OperatorKind.MATMUL else _written(weights if one.weights else activations)
+        sides = (("a", a), ("b", b), ("out", out))
+        new = {f"{side}_{field}": value for side, fields in sides for field, value in fields.items()}
+        return replace(one, **new, sparsity=sparsity if one.weights and sparsity != (1, 1) else one.sparsity)
+
+    return Workload(tuple(operator(op) for op in load.operators), tuple(tensor(one) for one in load.tensors))
+
+
+def _written(name: str) -> dict[str, Any]:
+    """Returns the fields of a tensor in the format called ``name``, none where it is empty."""
+    return {"bits": number_format(name).bits, "format": name} if name else {}
+
+
+def _check_sparsity(load: Workload, sparsity: tuple[int, int]) -> None:
     kept, of = sparsity
     if not 1 <= kept <= of <= 32:
         raise SpecError("sparsity", f"is {kept}:{of}", "write N:M with N of 1 to M and M of at most 32, such as 2:4")
-    w, a = (number_format(name) if name else None for name in (weights, activations))
-    products = [op for op in load.operators if op.kind is OperatorKind.MATMUL]
-    operands = {name for op in products for name in op.inputs}
-
-    def tensor(one: Tensor) -> Tensor:
-        if one.weight:
-            one = replace(one, sparsity=sparsity)
-            return replace(one, bits=w.bits, format=w.name) if w else one
-        return replace(one, bits=a.bits, format=a.name) if a and one.name in operands else one
-
-    def operator(one: Operator) -> Operator:
-        if one.kind is not OperatorKind.MATMUL:
-            return one
-        if a:
-            one = replace(one, a_bits=a.bits, a_format=a.name)
-            one = one if one.weights else replace(one, b_bits=a.bits, b_format=a.name)
-        if one.weights:
-            one = replace(one, sparsity=sparsity)
-            one = replace(one, b_bits=w.bits, b_format=w.name) if w else one
-        if a and one.output in operands:
-            one = replace(one, out_bits=a.bits)
-        return one
-
-    return Workload(tuple(operator(op) for op in load.operators), tuple(tensor(one) for one in load.tensors))
+    for op in load.operators:
+        if op.weights and op.k % of:
+            raise SpecError(
+                "sparsity",
+                f"is {kept}:{of}, but {op.name} sums over {op.k} values, which are no whole groups of {of}",
+                f"choose groups that divide {op.k}, or make the layer's input a multiple of {of} wide",
+            )
 
 
 class _Builder:

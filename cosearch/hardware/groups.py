@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from cosearch.hardware.vector import lane_operations
 from cosearch.spec import FLOAT_BITS
 from cosearch.workload import Operator, OperatorKind, Workload, format_of, stored_bits
 
-__all__ = ["PLAIN", "Groups", "Products", "Written", "product_numbers", "require_integers", "written"]
+__all__ = ["PLAIN", "Groups", "Products", "Written", "product_numbers", "require_integers", "score_bits", "written"]
 
 Floats = NDArray[np.float64]
 Written = tuple[str, str, tuple[int, int]]
@@ -135,21 +136,30 @@ class Groups:
 def product_numbers(op: Operator) -> tuple[float, ...]:
     """Returns the numeric fields of `Products` for one matrix product."""
     a_bits, b_bits = stored_bits(op.a_bits, op.a_format), stored_bits(op.b_bits, op.b_format, op.sparsity)
-    return op.m, op.k, op.n, op.count, a_bits, b_bits, op.out_bits
+    return op.m, op.k, op.n, op.count, a_bits, b_bits, stored_bits(op.out_bits, op.out_format)
 
 
 def written(op: Operator) -> Written:
-    """Returns how the operands of one matrix product are written down; `PLAIN` for dense integers."""
-    integers = not op.a_format and not op.b_format and FLOAT_BITS not in (op.a_bits, op.b_bits)
-    if integers and op.sparsity[0] == op.sparsity[1]:
+    """Returns how the operands of one matrix product are written down; `PLAIN` for dense integers, named or not."""
+    operands = ((op.a_bits, op.a_format), (op.b_bits, op.b_format))
+    if all(_is_integer(*operand) for operand in operands) and op.sparsity[0] == op.sparsity[1]:
         return PLAIN
-    return format_of(op.a_bits, op.a_format).name, format_of(op.b_bits, op.b_format).name, op.sparsity
+    a, b = (format_of(*operand).name for operand in operands)
+    return a, b, op.sparsity
+
+
+def _is_integer(bits: int, name: str) -> bool:
+    return format_of(bits, name).family == "integer" if name else bits != FLOAT_BITS
 
 
 def _vector(op: Operator, bits: dict[str, int]) -> tuple[float, ...]:
-    # a score reads the rows or columns that it needs of a tensor that others made
-    read = op.elements * op.a_bits if op.kind is OperatorKind.SCORE else sum(bits[name] for name in op.inputs)
+    read = score_bits(op) if op.kind is OperatorKind.SCORE else sum(bits[name] for name in op.inputs)
     return lane_operations(op), read, bits[op.output]
+
+
+def score_bits(op: Operator) -> int:
+    """Returns the bits that a score reads: the rows or columns that it needs of a tensor that others made."""
+    return math.ceil(op.elements * stored_bits(op.a_bits, op.a_format))
 
 
 def require_integers(workload: Workload, engine: str) -> None:

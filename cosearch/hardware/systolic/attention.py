@@ -19,7 +19,7 @@ tiling becomes the best, corrections and cut streams may add time although fewer
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +27,11 @@ from numpy.typing import NDArray
 from cosearch.hardware.attentions import attention_chains
 from cosearch.hardware.groups import Products
 from cosearch.hardware.systolic.array import OVERLAPS, SystolicArrays
-from cosearch.hardware.systolic.elements import cycles_per_mac
+from cosearch.hardware.systolic.elements import rates
 from cosearch.hardware.systolic.folding import Folding, fold
 from cosearch.hardware.systolic.traffic import HALF_KIB_BITS
 from cosearch.hardware.widths import ACCUMULATOR_BITS
-from cosearch.workload import OperatorKind, Tensor, Workload
+from cosearch.workload import OperatorKind, Workload
 
 __all__ = ["Fused", "Shapes", "Tiles", "fuse", "query_tiles", "without_scores"]
 
@@ -51,10 +51,7 @@ def without_scores(workload: Workload) -> Workload:
         readers = [op for op in operators if op.kind is OperatorKind.SCORE and op.inputs[0] == soft]
         if readers:
             sizes[soft] = max(op.elements for op in readers)
-    tensors = tuple(
-        Tensor(name=t.name, elements=sizes.get(t.name, t.elements), bits=t.bits, weight=t.weight)
-        for t in workload.tensors
-    )
+    tensors = tuple(replace(t, elements=sizes.get(t.name, t.elements)) for t in workload.tensors)
     return Workload(operators, tensors)
 
 
@@ -188,7 +185,7 @@ def fuse(shapes: Shapes, arrays: SystolicArrays, dataflow: str, apart: Floats) -
             accelerators).
     """
     s, c = shapes.scores, shapes.context
-    s_fold, c_fold = (fold(one, arrays, dataflow, cycles_per_mac(one, arrays)) for one in (s, c))
+    s_fold, c_fold = (fold(one, arrays, dataflow, rates(one, arrays)) for one in (s, c))
     tiles = query_tiles(s, c, arrays, dataflow, s_fold, c_fold)
     query_fill = s.m * s.k * s.count * s.a_bits + np.zeros_like(tiles.rows)
     key_fill, value_fill = s.k * s.n * s.count * s.b_bits * tiles.keys, c.k * c.n * c.count * c.b_bits * tiles.keys

@@ -2,22 +2,28 @@
 
 Bit-parallel elements take operands wider than themselves in passes over the array (`folding`). Elements of other kinds
 take c cycles for a multiply-accumulate (`cosearch.hardware.arithmetic.mac_cost`): with c above 1, bit-serial ones say,
-streamed vectors follow each other every c cycles; with c below 1 (Bit Fusion on narrow operands, skipped zeros), an
+streamed vectors follow each other every c cycles; with c below 1 (Bit Fusion on narrow operands), an
 element works on 1 / c values of the reduction at once, so that a fold covers R / c of them.
 
-Zeros of a pattern are skipped where weights are at least as sparse as the pattern of the array; denser ones run as
-dense weights do.
+Zeros are skipped where every group of weights fits the pattern of the array, so that its groups take the time of the
+values that they keep; other weights run as dense ones do. What is packed into an element, or picked by it, comes from
+as many more rows of the streamed operand: scratchpads must hold these, and where they are too small for it, traffic can
+grow while cycles fall.
+
+Operands move, and lie in memories, as they are stored, and are unpacked at the edge of the array.
 """
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cosearch.errors import SpecError
-from cosearch.formats import NUMBER_FORMATS
+from cosearch.formats import NUMBER_FORMATS, NumberFormat
 from cosearch.hardware.arithmetic import (
     PE_KINDS,
     MacCost,
@@ -29,14 +35,16 @@ from cosearch.hardware.arithmetic import (
     supports,
 )
 from cosearch.hardware.groups import PLAIN, Products
+from cosearch.hardware.identity import Same
 from cosearch.hardware.ledger import each
 from cosearch.hardware.systolic.array import SPARSITIES, SystolicArrays
 from cosearch.hardware.technology import Technology, technology
 from cosearch.workload import OperatorKind, Workload, format_of
 
-__all__ = ["check_formats", "cycles_per_mac", "element_area", "mac_joules", "plain"]
+__all__ = ["Rates", "check_formats", "element_area", "mac_joules", "plain", "rates"]
 
 Floats = NDArray[np.float64]
+_Table = tuple[Floats, Floats, Floats, Floats]
 
 
 def plain(p: Products, arrays: SystolicArrays) -> bool:
@@ -71,31 +79,117 @@ def check_formats(workload: Workload, arrays: SystolicArrays) -> None:
                 )
 
 
-def cycles_per_mac(p: Products, arrays: SystolicArrays) -> Floats | None:
-    """Returns the cycles of an element for each multiply-accumulate; None where passes say it (`plain`).
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Rates:
+    """How fast elements multiply; fields have shapes that broadcast to (products, accelerators).
 
-    Of shape (products, accelerators).
+    Attributes:
+        a_passes: slices of the left operand that pass over the array one after another.
+        b_passes: likewise of the right operand.
+        cycles: cycles in which an element takes the next streamed vector, at least 1.
+        share: steps that an element takes for each value of the reduction, at most 1.
     """
+
+    a_passes: Floats
+    b_passes: Floats
+    cycles: Floats
+    share: Floats
+
+    @property
+    def cycles_per_mac(self) -> Floats:
+        """Cycles of an element for each multiply-accumulate, those skipped counted too."""
+        return self.a_passes * self.b_passes * self.cycles * self.share
+
+
+def rates(p: Products, arrays: SystolicArrays) -> Rates | None:
+    """Returns the rates of products ``p`` on ``arrays`` of one kind; None where passes alone say it (`plain`)."""
     if plain(p, arrays):
         return None
-    return _table(p, arrays, technology("horowitz_45nm"), lambda cost, _: cost.cycles_per_mac)
+    kind, pattern = PE_KINDS[int(arrays.pe_kind[0])], _pattern(arrays)
+    widths, column = np.unique(arrays.pe_bits, return_inverse=True)
+    a_passes, b_passes, cycles, share = _rates(Same(p), kind, pattern, tuple(map(int, widths)))
+    return Rates(a_passes=a_passes[:, column], b_passes=b_passes[:, column], cycles=cycles[:, column], share=share)
+
+
+@lru_cache(maxsize=256)
+def _rates(key: Same[Products], kind: PeKind, pattern: Sparsity | None, widths: tuple[int, ...]) -> _Table:
+    """Returns the fields of `Rates`, the first three of shape (products, widths), the last of shape (products, 1)."""
+    operands, any_prices = _operands(key.value), technology("horowitz_45nm")
+    a_passes, b_passes, cycles = (np.ones((len(operands), len(widths))) for _ in range(3))
+    share = np.ones((len(operands), 1))
+    for row, (a, b, sparsity) in enumerate(operands):
+        if _skips(pattern, sparsity):
+            assert pattern is not None
+            share[row] = pattern.density
+        for column, width in enumerate(widths):
+            if kind == "bit_parallel":
+                a_passes[row, column], b_passes[row, column] = math.ceil(a.bits / width), math.ceil(b.bits / width)
+                continue
+            taken = mac_cost(any_prices, ProcessingElement(kind=kind, bits=width), a, b).cycles_per_mac
+            cycles[row, column] = max(taken, 1.0)
+            if column == 0:  # only Bit Fusion takes less than a cycle, and it has one width
+                share[row] *= min(taken, 1.0)
+    return a_passes, b_passes, cycles, share
 
 
 def mac_joules(p: Products, arrays: SystolicArrays, dataflow: str, prices: Technology) -> Floats:
     """Returns joules of a multiply-accumulate, registers included, of shape (products, accelerators).
 
-    Which operand moves through registers depends on the dataflow: see `cosearch.hardware.systolic.model`.
+    Which operand moves through registers depends on the dataflow: see `cosearch.hardware.systolic.model`. An element
+    that can skip zeros picks its left operands for dense weights too.
     """
+    kind, pattern = PE_KINDS[int(arrays.pe_kind[0])], _pattern(arrays)
+    widths, column = np.unique(arrays.pe_bits, return_inverse=True)
+    return _joules(Same(p), kind, pattern, tuple(map(int, widths)), dataflow, Same(prices))[:, column]
 
-    def price(cost: MacCost, _: int) -> float:
-        moving = {
-            "os": cost.a_bits_per_mac + cost.b_bits_per_mac,
-            "ws": cost.a_bits_per_mac,
-            "is": cost.b_bits_per_mac,
-        }[dataflow]
-        return 1e-12 * (cost.pj + (moving + cost.sum_bits_per_mac) * prices.register_pj_per_bit)
 
-    return _table(p, arrays, prices, price)
+@lru_cache(maxsize=256)
+def _joules(
+    key: Same[Products],
+    kind: PeKind,
+    pattern: Sparsity | None,
+    widths: tuple[int, ...],
+    dataflow: str,
+    prices: Same[Technology],
+) -> Floats:
+    operands = _operands(key.value)
+    table = np.empty((len(operands), len(widths)))
+    for row, (a, b, sparsity) in enumerate(operands):
+        for column, width in enumerate(widths):
+            cost = mac_cost(prices.value, ProcessingElement(kind=kind, bits=width), a, b, pattern)
+            moving = {
+                "os": cost.a_bits_per_mac + cost.b_bits_per_mac,
+                "ws": cost.a_bits_per_mac,
+                "is": cost.b_bits_per_mac,
+            }[dataflow]
+            pj = cost.pj + (moving + cost.sum_bits_per_mac) * prices.value.register_pj_per_bit
+            if pattern is not None and not _skips(pattern, sparsity):
+                pj /= pattern.density
+            table[row, column] = 1e-12 * pj
+    return table
+
+
+def _operands(p: Products) -> list[tuple[NumberFormat, NumberFormat, tuple[int, int]]]:
+    """Returns formats of left and right operand, and the sparsity of the right one, for each product."""
+    formats = p.formats or (PLAIN,) * p.m.shape[0]
+    return [
+        (format_of(int(p.a_bits[row, 0]), a), format_of(int(p.b_bits[row, 0]), b), sparsity)
+        for row, (a, b, sparsity) in enumerate(formats)
+    ]
+
+
+def _skips(pattern: Sparsity | None, weights: tuple[int, int]) -> bool:
+    """Returns whether elements that skip zeros by ``pattern`` skip those of ``weights``, (kept, of).
+
+    They do where no group of theirs can hold more values than they keep: 2:8 weights, all kept in one group of 4, are
+    2:4 weights, but 4:8 weights are not.
+    """
+    if pattern is None:
+        return False
+    kept, of = weights
+    if pattern.of % of == 0:
+        return kept * (pattern.of // of) <= pattern.kept
+    return of % pattern.of == 0 and min(kept, pattern.of) <= pattern.kept
 
 
 def element_area(arrays: SystolicArrays, prices: Technology) -> tuple[Floats, Floats]:
@@ -110,20 +204,6 @@ def element_area(arrays: SystolicArrays, prices: Technology) -> tuple[Floats, Fl
         each(arrays.pe_bits, lambda bits: _any_cost(prices, kind, int(bits), pattern).um2),
         each(arrays.pe_bits, lambda bits: _any_cost(prices, kind, int(bits), pattern).leak_w),
     )
-
-
-def _table(p: Products, arrays: SystolicArrays, prices: Technology, read: object) -> Floats:
-    kind, pattern = PE_KINDS[int(arrays.pe_kind[0])], _pattern(arrays)
-    widths, position = np.unique(arrays.pe_bits, return_inverse=True)
-    formats = p.formats or (PLAIN,) * p.m.shape[0]
-    table = np.empty((p.m.shape[0], widths.size))
-    for row, (a_name, b_name, (kept, of)) in enumerate(formats):
-        a, b = format_of(int(p.a_bits[row, 0]), a_name), format_of(int(p.b_bits[row, 0]), b_name)
-        skipped = pattern if pattern is not None and kept / of <= pattern.density else None
-        for column, width in enumerate(widths):
-            element = ProcessingElement(kind=kind, bits=int(width))
-            table[row, column] = read(mac_cost(prices, element, a, b, skipped), int(width))  # type: ignore[operator]
-    return table[:, position]
 
 
 def _pattern(arrays: SystolicArrays) -> Sparsity | None:

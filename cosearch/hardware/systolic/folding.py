@@ -21,7 +21,8 @@ fold takes as long as above, each later one max(streamed, R). One fold costs the
 
 Operands of w and a bits on bit-parallel multipliers of p bits take ceil(w/p) * ceil(a/p) passes, each as long as one at
 p bits. Elements of other kinds take c cycles for a multiply-accumulate: with c > 1 a fold streams c times as long, with
-c < 1 the reduction is c times as long, for an element works on 1 / c of its values at once.
+c < 1 the reduction is c times as long, for an element works on 1 / c of its values at once. Skipped zeros make the
+reduction shorter too (`cosearch.hardware.systolic.elements`).
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from numpy.typing import NDArray
 
 from cosearch.hardware.groups import Products
 from cosearch.hardware.systolic.array import OVERLAPS, SystolicArrays
+from cosearch.hardware.systolic.elements import Rates
 
 __all__ = ["Folding", "fold"]
 
@@ -68,24 +70,22 @@ class Folding:
     output_writes: Floats
 
 
-def fold(p: Products, arrays: SystolicArrays, dataflow: str, cycles_per_mac: Floats | None = None) -> Folding:
+def fold(p: Products, arrays: SystolicArrays, dataflow: str, rates: Rates | None = None) -> Folding:
     """Returns how products ``p`` fall on ``arrays``, all of one ``dataflow``; the forms are in the module's text.
 
     Args:
         p: the products.
         arrays: the accelerators.
         dataflow: theirs.
-        cycles_per_mac: of their elements (`cosearch.hardware.systolic.elements`), shape (products, accelerators); None
-            where they are bit-parallel and wide operands take passes.
+        rates: of their elements; None where these are bit-parallel and multiply dense integers.
     """
     rows, cols = arrays.rows, arrays.cols
-    if cycles_per_mac is None:
+    if rates is None:
         a_passes, b_passes = np.ceil(p.a_bits / arrays.pe_bits), np.ceil(p.b_bits / arrays.pe_bits)
         reduction, slow, k_rows = p.k, np.ones((1, 1)), rows
     else:
-        a_passes = b_passes = np.ones((1, 1))
-        packed = np.minimum(cycles_per_mac, 1.0)
-        reduction, slow, k_rows = np.ceil(p.k * packed), np.maximum(cycles_per_mac, 1.0), np.floor(rows / packed)
+        a_passes, b_passes, slow = rates.a_passes, rates.b_passes, rates.cycles
+        reduction, k_rows = np.ceil(p.k * rates.share), np.floor(rows / rates.share)
     down, across, streamed = {
         "os": (p.m, p.n, reduction),
         "ws": (reduction, p.n, p.m),

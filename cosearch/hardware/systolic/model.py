@@ -25,7 +25,7 @@ from cosearch.hardware.groups import Products
 from cosearch.hardware.ledger import Ledger
 from cosearch.hardware.systolic.array import ATTENTIONS, DATAFLOWS, MAPPINGS, SystolicArrays
 from cosearch.hardware.systolic.attention import fuse
-from cosearch.hardware.systolic.elements import check_formats, cycles_per_mac, mac_joules
+from cosearch.hardware.systolic.elements import check_formats, mac_joules, rates
 from cosearch.hardware.systolic.folding import Folding, fold
 from cosearch.hardware.systolic.prices import Prices
 from cosearch.hardware.systolic.residency import Layout, Role, layout
@@ -99,7 +99,7 @@ class _Moved:
 def _moved(rows: Layout, arrays: SystolicArrays, dataflow: str, pinned: Floats) -> _Moved:
     """Returns work and traffic of operators one by one."""
     p = rows.groups.products
-    folding = fold(p, arrays, dataflow, cycles_per_mac(p, arrays))
+    folding = fold(p, arrays, dataflow, rates(p, arrays))
     if int(arrays.mapping[0]) == MAPPINGS.index("search"):
         b_dram = (1.0 - rows.b) * (1.0 - rows.weights * pinned)
         fills = best_fills(p, arrays, dataflow, folding, 1.0 - rows.a, b_dram)
@@ -214,11 +214,11 @@ def _ledger(
     if moved.chosen is not None:
         vector = _beside(vector, np.maximum(compute, transfer), rows, moved.chosen)
     dataflow = DATAFLOWS[int(arrays.dataflow[0])]
-    if (cycles := cycles_per_mac(groups.products, arrays)) is None:
+    if (speed := rates(groups.products, arrays)) is None:
         busy = groups.macs * moved.folding.a_passes * moved.folding.b_passes
         mac_j = busy * _pass_j(groups.products, arrays, dataflow, technology)
     else:
-        busy = groups.macs * cycles
+        busy = groups.macs * speed.cycles_per_mac
         mac_j = groups.macs * mac_joules(groups.products, arrays, dataflow, technology)
     lane_j = 1e-12 * technology.mac_pj(LANE_BITS, LANE_BITS)
     product_kept = (

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cosearch.hardware.attentions import AttentionChain, attention_chains
-from cosearch.hardware.groups import PLAIN, Groups, Products, Written, product_numbers, written
+from cosearch.hardware.groups import PLAIN, Groups, Products, Written, product_numbers, score_bits, written
 from cosearch.hardware.identity import Same
 from cosearch.hardware.memory import resident_traffic
 from cosearch.hardware.systolic.attention import Shapes, without_scores
@@ -222,7 +222,7 @@ def _mark(op: Operator, reads: list[bool], write: bool, bits: dict[str, int]) ->
         last = len(op.inputs) - 1
         return _Mark(op.weights, reads[0], not op.weights and reads[last], write, 0)
     if op.kind is OperatorKind.SCORE:
-        return _Mark(False, False, False, write, op.elements * op.a_bits if reads[0] else 0)
+        return _Mark(False, False, False, write, score_bits(op) if reads[0] else 0)
     kept = sum(bits[name] for name, held in zip(op.inputs, reads, strict=False) if held)
     return _Mark(False, False, False, write, kept)
 
