@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 
 import pytest
 
 from cosearch.errors import NotFoundError, SpecError
 from cosearch.formats import number_format
-from cosearch.hardware import BatchCost, GemminiArray, SystolicArray, estimate, estimate_batch, technology
-from cosearch.hardware.arithmetic import ProcessingElement, Sparsity, mac_cost
+from cosearch.hardware import (
+    BatchCost,
+    GemminiArray,
+    SystolicArray,
+    SystolicArrays,
+    estimate,
+    estimate_batch,
+    technology,
+)
+from cosearch.hardware.arithmetic import PE_KINDS, PE_WIDTHS, PeKind, ProcessingElement, Sparsity, mac_cost, supports
+from cosearch.hardware.groups import Groups
+from cosearch.hardware.systolic.attention import without_scores
+from cosearch.hardware.systolic.elements import rates
 from cosearch.spec import BlockSpec, ModelSpec, TaskShape
 from cosearch.workload import Operator, OperatorKind, Tensor, Workload, with_formats, workload
 
 TECH = technology("horowitz_45nm")
+FORMATS = ("int2", "int3", "int8", "int9", "int16", "ternary", "pow2_4", "fp32", "fp8_e4m3", "mxfp4", "mxint8")
 
 
 def array(**changes: object) -> SystolicArray:
@@ -89,12 +102,35 @@ def test_unknown_format() -> None:
         with_formats(product(1, 1, 1), weights="mxfp5")
 
 
-def test_naming_the_integers_changes_nothing() -> None:
+@pytest.mark.parametrize("pe_bits", [4, 8])
+def test_naming_the_integers_changes_nothing(pe_bits: int) -> None:
     plain, named = vit(), with_formats(vit(), weights="int8", activations="int8")
     for dataflow in ("ws", "os", "is"):
-        one, other = (estimate(load, array(dataflow=dataflow), TECH) for load in (plain, named))
+        one, other = (estimate(load, array(dataflow=dataflow, pe_bits=pe_bits), TECH) for load in (plain, named))
         for item in dataclasses.fields(BatchCost):
-            assert getattr(other, item.name) == pytest.approx(getattr(one, item.name), rel=1e-12), item.name
+            assert getattr(other, item.name) == getattr(one, item.name), item.name
+
+
+def test_outputs_and_scores_are_moved_in_their_formats() -> None:
+    block = BlockSpec(heads=2, mlp_hidden=32, keep_tokens=8, weight_bits=8, activation_bits=8)
+    task = TaskShape(image=(16, 16), channels=1, classes=10)
+    model = ModelSpec(task=task, patch=4, dim=16, blocks=(block,), token_method="prune", edge_bits=8)
+    load = with_formats(workload(model), weights="mxint8", activations="mxint8")
+    rows = {op.name: op for op in estimate(load, array(pe_kind="mx_integer"), TECH).operators}
+    sizes = {tensor.name: tensor.bytes for tensor in load.tensors}
+    qkv = ("block0.norm1", "block0.qkv.weight", "block0.qkv")
+    assert rows["block0.qkv"].dram_bytes == math.ceil(sum(17 * 16 * n * 8.25 / 8 for n in (1, 3)) + 16 * 48 * 8.25 / 8)
+    assert abs(rows["block0.qkv"].dram_bytes - sum(sizes[name] for name in qkv)) <= 2
+    # the class token's row of 16 probabilities of each of 2 heads, 33 bits for 4 values; 16-bit scores
+    assert rows["block0.score"].dram_bytes == 2 * 16 * 33 // 4 // 8 + 16 * 2
+
+
+def test_attention_in_a_single_pass_knows_formats_too() -> None:
+    load = with_formats(vit(), weights="mxint8", activations="mxint8", sparsity=(2, 4))
+    inside, whole = ({tensor.name: tensor for tensor in one.tensors} for one in (without_scores(load), load))
+    for name, tensor in whole.items():
+        assert (inside[name].format, inside[name].sparsity) == (tensor.format, tensor.sparsity)
+    assert inside["block0.qkv"].bytes == whole["block0.qkv"].bytes
 
 
 def test_bit_serial_elements_take_a_cycle_a_bit() -> None:
@@ -133,6 +169,66 @@ def test_arrays_that_skip_zeros_take_half_the_folds() -> None:
     assert estimate(sparse, array(sparsity="1:4"), TECH).compute_cycles == 64 * (22 + 64)
     kept = estimate(sparse, array(), TECH).dram_bytes
     assert kept == 64 * 64 + 64 * 64 * Sparsity(kept=2, of=4).storage_bits_per_value(number_format("int8")) / 8 + 4096
+
+
+@pytest.mark.parametrize(
+    ("weights", "skips", "times"),
+    [
+        ((4, 8), "2:4", 1),  # all 4 may stand in one group of 4
+        ((2, 8), "2:4", 2),
+        ((2, 8), "1:4", 1),
+        ((1, 2), "2:4", 2),
+        ((1, 8), "1:4", 4),
+        ((1, 8), "2:4", 2),  # elements that keep 2 of 4 take the time of 2
+        ((1, 3), "2:4", 1),  # no groups of 4
+    ],
+)
+def test_only_patterns_that_fit_are_skipped(weights: tuple[int, int], skips: str, times: int) -> None:
+    load = with_formats(product(64, 96, 64), sparsity=weights)
+    cost, dense = (estimate(one, array(sparsity=skips), TECH) for one in (load, product(64, 96, 64)))
+    assert dense.compute_cycles == 96 * (22 + 64)
+    assert cost.compute_cycles == dense.compute_cycles / times
+    assert cost.mac_j == pytest.approx(dense.mac_j / times)
+
+
+def test_sparse_weights_take_as_many_passes_as_dense_ones() -> None:
+    for bits in (4, 8, 16):
+        dense = product(64, 64, 64, a=bits, b=bits)
+        one, other = (estimate(load, array(pe_bits=4), TECH) for load in (dense, with_formats(dense, sparsity=(2, 4))))
+        assert one.compute_cycles == other.compute_cycles == 64 * (22 + 64) * (bits // 4) ** 2
+        assert other.mac_j == pytest.approx(one.mac_j)
+
+
+def test_sparse_weights_are_stored_as_they_stand_where_places_take_more() -> None:
+    (_, tensor, _) = with_formats(product(4, 64, 32, b=2), sparsity=(4, 8)).tensors
+    assert tensor.bytes == 64 * 32 * 2 / 8  # half of them with 3 bits of place would be 2.5 bits a value
+
+
+def test_folds_go_no_deeper_than_scratchpads_allow() -> None:
+    # 6 column folds stream the same 512 x 8 values of the left operand, or 512 x 32 where PEs work on 4 at once;
+    # half of the smaller scratchpad, 12 KiB, keeps 512 x 16 of them
+    load, fusion = product(512, 128, 48, a=8, b=2), {"pe_kind": "bit_fusion", "mapping": "search"}
+    roomy, tight = (estimate(load, array(ifmap_kib=kib, **fusion), TECH) for kib in (128, 24))
+    wide = estimate(load, array(ifmap_kib=24, mapping="search"), TECH)
+    assert roomy.compute_cycles == 4 * 6 * (22 + 512)
+    assert tight.compute_cycles == 8 * 6 * (22 + 512)
+    assert wide.compute_cycles == 16 * 6 * (22 + 512)
+    assert tight.dram_bytes == wide.dram_bytes
+
+
+@pytest.mark.parametrize("kind", PE_KINDS)
+def test_rates_are_those_of_the_element(kind: PeKind) -> None:
+    formats = [number_format(name) for name in FORMATS]
+    for width, a, b in itertools.product(PE_WIDTHS[kind], formats, formats):
+        element = ProcessingElement(kind=kind, bits=width)
+        if not supports(element, a, b):
+            continue
+        load = with_formats(product(16, 64, 16), weights=b.name, activations=a.name, sparsity=(2, 4))
+        arrays = SystolicArrays.of([array(pe_kind=kind, pe_bits=width, sparsity="2:4")])
+        rate = rates(Groups.of(load).products, arrays)
+        assert rate is not None
+        expected = mac_cost(TECH, element, a, b, Sparsity(kept=2, of=4)).cycles_per_mac
+        assert float(rate.cycles_per_mac[0, 0]) == expected, (width, a.name, b.name)
 
 
 def test_floating_point_runs_on_floating_point_elements() -> None:

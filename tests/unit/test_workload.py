@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from cosearch.errors import SpecError
 from cosearch.spec import BlockSpec, ModelSpec, TaskShape
-from cosearch.workload import RESIDUAL_BITS, Operator, OperatorKind, Workload, workload
+from cosearch.workload import RESIDUAL_BITS, Operator, OperatorKind, Workload, with_formats, workload
 
 TASK = TaskShape(image=(8, 8), channels=3, classes=5, labels=2)
 
@@ -67,7 +68,9 @@ def test_widths_of_operands() -> None:
 
 
 def test_what_an_operator_reads_has_the_width_at_which_it_is_read() -> None:
-    for load in (make(), make("prune", 5), make("merge", 9, stem_hidden=7)):
+    loads = [make(), make("prune", 5), make("merge", 9, stem_hidden=7)]
+    loads += [with_formats(load, weights="mxfp4", activations="fp16") for load in loads]
+    for load in loads:
         width = {tensor.name: tensor.bits for tensor in load.tensors}
         for op in load.operators:
             assert width[op.inputs[0]] == op.a_bits, op.name
@@ -163,3 +166,26 @@ def test_attention_is_proportional_in_every_block_after_a_merge_and_in_none_befo
     assert operators["block2.bias"].elements == 2 * 11 * 11
     assert operators["block2.softmax"].inputs == ("block2.bias",)
     assert operators["block1.softmax"].inputs == ("block1.scores",)
+
+
+def test_formats_of_weights_leave_activations_and_the_other_way_round() -> None:
+    for load in (with_formats(make("prune", 5), weights="mxfp4"), with_formats(make("prune", 5), activations="fp16")):
+        tensors = {tensor.name: tensor for tensor in load.tensors}
+        for op in load.operators:
+            if op.kind is OperatorKind.MATMUL:
+                assert op.a_format == tensors[op.inputs[0]].format
+                assert op.b_format == tensors[op.inputs[-1]].format
+            assert op.out_format == tensors[op.output].format
+    both = with_formats(with_formats(make(), weights="mxfp4", sparsity=(2, 4)), activations="fp16")
+    fc1 = named(both, "block0.fc1")
+    assert (fc1.a_format, fc1.b_format, fc1.sparsity) == ("fp16", "mxfp4", (2, 4))
+    assert {t.name: t for t in both.tensors}["block0.fc1.weight"].sparsity == (2, 4)
+
+
+def test_groups_of_a_pattern_divide_the_reduction() -> None:
+    with pytest.raises(
+        SpecError,
+        match=r"sparsity is 2:8, but stem.proj sums over 12 values, which are no whole groups of 8; choose groups that "
+        r"divide 12, or make the layer's input a multiple of 8 wide",
+    ):
+        with_formats(make(), sparsity=(2, 8))

@@ -7,6 +7,7 @@
 - `traffic`: what is moved between memory, scratchpads and array.
 - `tiling`: the tiles and loop order that fetch the least.
 - `attention`: scores, softmax and context in a single pass.
+- `mapping`: folds and tiles together.
 - `residency`: what stays on the chip between operators and between images.
 - `model`: all of it, as the rows of a ledger.
 """

@@ -6,9 +6,7 @@ streamed vectors follow each other every c cycles; with c below 1 (Bit Fusion on
 element works on 1 / c values of the reduction at once, so that a fold covers R / c of them.
 
 Zeros are skipped where every group of weights fits the pattern of the array, so that its groups take the time of the
-values that they keep; other weights run as dense ones do. What is packed into an element, or picked by it, comes from
-as many more rows of the streamed operand: scratchpads must hold these, and where they are too small for it, traffic can
-grow while cycles fall.
+values that they keep; other weights run as dense ones do.
 
 Operands move, and lie in memories, as they are stored, and are unpacked at the edge of the array.
 """

@@ -23,14 +23,15 @@ from numpy.typing import NDArray
 
 from cosearch.hardware.groups import Products
 from cosearch.hardware.ledger import Ledger
-from cosearch.hardware.systolic.array import ATTENTIONS, DATAFLOWS, MAPPINGS, SystolicArrays
+from cosearch.hardware.systolic.array import ATTENTIONS, DATAFLOWS, SystolicArrays
 from cosearch.hardware.systolic.attention import fuse
 from cosearch.hardware.systolic.elements import check_formats, mac_joules, rates
-from cosearch.hardware.systolic.folding import Folding, fold
+from cosearch.hardware.systolic.folding import Folding
+from cosearch.hardware.systolic.mapping import mapped
 from cosearch.hardware.systolic.prices import Prices
 from cosearch.hardware.systolic.residency import Layout, Role, layout
-from cosearch.hardware.systolic.tiling import best_fills, chunked_extra
-from cosearch.hardware.systolic.traffic import Traffic, fold_fills, traffic
+from cosearch.hardware.systolic.tiling import chunked_extra
+from cosearch.hardware.systolic.traffic import Traffic, traffic
 from cosearch.hardware.technology import Technology
 from cosearch.hardware.vector import LANE_BITS
 from cosearch.hardware.widths import ACCUMULATOR_BITS, PE_BITS
@@ -99,12 +100,8 @@ class _Moved:
 def _moved(rows: Layout, arrays: SystolicArrays, dataflow: str, pinned: Floats) -> _Moved:
     """Returns work and traffic of operators one by one."""
     p = rows.groups.products
-    folding = fold(p, arrays, dataflow, rates(p, arrays))
-    if int(arrays.mapping[0]) == MAPPINGS.index("search"):
-        b_dram = (1.0 - rows.b) * (1.0 - rows.weights * pinned)
-        fills = best_fills(p, arrays, dataflow, folding, 1.0 - rows.a, b_dram)
-    else:
-        fills = fold_fills(p, arrays, dataflow, folding)
+    b_dram = (1.0 - rows.b) * (1.0 - rows.weights * pinned)
+    folding, fills = mapped(p, arrays, dataflow, 1.0 - rows.a, b_dram)
     return _Moved(
         folding=folding,
         traffic=traffic(p, arrays, dataflow, folding, fills),
