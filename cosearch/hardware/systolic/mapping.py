@@ -40,21 +40,34 @@ def mapped(p: Products, arrays: SystolicArrays, dataflow: str, a_dram: Floats, b
     deepest = _mapped(p, arrays, dataflow, rate, a_dram, b_dram)
     if rate is None or dataflow == "os" or np.all(rate.share == 1.0):
         return deepest
-
-    def moved(fills: Fills) -> Floats:
-        a_bits, b_bits = p.m * p.k * p.count * p.a_bits, p.k * p.n * p.count * p.b_bits
-        return fills.a * a_bits * a_dram + fills.b * b_bits * b_dram + 2.0 * fills.spilled
-
-    chosen = _mapped(p, arrays, dataflow, replace(rate, share=np.ones_like(rate.share)), a_dram, b_dram)
-    limit, share = moved(chosen[1]), rate.share
-    open_ = np.ones(np.broadcast_shapes(limit.shape, share.shape, arrays.rows.shape), dtype=np.bool_)
-    while np.any(open_ & (share < 1.0)):
-        folding, fills = _mapped(p, arrays, dataflow, replace(rate, share=share), a_dram, b_dram)
-        better = open_ & (moved(fills) <= limit)
-        chosen = _where(better, folding, chosen[0]), _where(better, fills, chosen[1])
-        open_ &= ~better
+    share, shape = rate.share, (p.m.shape[0], len(arrays))
+    flat = _mapped(p, arrays, dataflow, replace(rate, share=np.ones_like(share)), a_dram, b_dram)
+    limit = np.broadcast_to(_dram_bits(p, flat[1], a_dram, b_dram), shape)
+    chosen = _whole(flat[0], shape), _whole(flat[1], shape)
+    # few arrays are too small for the deepest folds, so that only these are worked out again
+    columns, tried, open_ = np.arange(len(arrays)), deepest, np.ones(shape, dtype=np.bool_)
+    while True:
+        a, b = _of(a_dram, columns), _of(b_dram, columns)
+        better = open_[:, columns] & (_dram_bits(p, tried[1], a, b) <= limit[:, columns])
+        _put(chosen[0], columns, better, tried[0])
+        _put(chosen[1], columns, better, tried[1])
+        open_[:, columns] &= ~better
         share = np.minimum(2.0 * share, 1.0)
-    return chosen
+        columns = np.flatnonzero(np.any(open_ & (share < 1.0), axis=0))
+        if columns.size == 0:
+            return chosen
+        some = Rates(
+            a_passes=rate.a_passes[:, columns],
+            b_passes=rate.b_passes[:, columns],
+            cycles=rate.cycles[:, columns],
+            share=share,
+        )
+        tried = _mapped(p, arrays.pick(columns), dataflow, some, _of(a_dram, columns), _of(b_dram, columns))
+
+
+def _dram_bits(p: Products, fills: Fills, a_dram: Floats, b_dram: Floats) -> Floats:
+    a_bits, b_bits = p.m * p.k * p.count * p.a_bits, p.k * p.n * p.count * p.b_bits
+    return fills.a * a_bits * a_dram + fills.b * b_bits * b_dram + 2.0 * fills.spilled
 
 
 def _mapped(
@@ -66,5 +79,16 @@ def _mapped(
     return folding, fold_fills(p, arrays, dataflow, folding)
 
 
-def _where(mask: NDArray[np.bool_], yes: T, no: T) -> T:
-    return type(no)(**{f.name: np.where(mask, getattr(yes, f.name), getattr(no, f.name)) for f in fields(no)})
+def _of(values: Floats, columns: NDArray[np.intp]) -> Floats:
+    return values if values.shape[-1] == 1 else values[..., columns]
+
+
+def _whole(one: T, shape: tuple[int, int]) -> T:
+    return type(one)(**{f.name: np.broadcast_to(getattr(one, f.name), shape).copy() for f in fields(one)})
+
+
+def _put(whole: T, columns: NDArray[np.intp], mask: NDArray[np.bool_], new: T) -> None:
+    """Writes ``new`` into the ``columns`` of ``whole``, where ``mask`` says so."""
+    for f in fields(whole):
+        values = getattr(whole, f.name)
+        values[:, columns] = np.where(mask, getattr(new, f.name), values[:, columns])
