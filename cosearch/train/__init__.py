@@ -1,13 +1,15 @@
-"""Training from scratch: recipes, the loop, reading accuracy, weights as bytes."""
+"""Training from scratch: recipes, the loop, alone or in a stack, reading accuracy, weights as bytes."""
 
 from cosearch.train.batches import normalised
 from cosearch.train.loop import Score, Trained, accuracy, predictions, score, train
 from cosearch.train.optim import Muon, orthogonalise
 from cosearch.train.recipe import OPTIMIZERS, Recipe
+from cosearch.train.stack import STACK, stackable, stacks, train_stack
 from cosearch.train.weights import weights_from_bytes, weights_to_bytes
 
 __all__ = [
     "OPTIMIZERS",
+    "STACK",
     "Muon",
     "Recipe",
     "Score",
@@ -17,7 +19,10 @@ __all__ = [
     "orthogonalise",
     "predictions",
     "score",
+    "stackable",
+    "stacks",
     "train",
+    "train_stack",
     "weights_from_bytes",
     "weights_to_bytes",
 ]

@@ -16,10 +16,10 @@ from cosearch.errors import EvaluationError
 from cosearch.model import VisionTransformer, build_model, calibrate
 from cosearch.spec import ModelSpec
 from cosearch.train.batches import Batches, augmented, normalised
-from cosearch.train.optim import Muon, ScaleAdam
+from cosearch.train.optim import BETAS, Muon, ScaleAdam, parameter_groups
 from cosearch.train.recipe import Recipe
 
-__all__ = ["Score", "Trained", "accuracy", "predictions", "score", "train"]
+__all__ = ["Score", "Trained", "accuracy", "one_thread", "predictions", "score", "steps", "train"]
 
 READ_BATCH = 500
 """Images read at a time when nothing is learnt."""
@@ -61,17 +61,23 @@ def train(spec: ModelSpec, task: Task, recipe: Recipe, seed: int) -> Trained:
     Raises:
         EvaluationError: the loss stopped being a number.
     """
-    with _one_thread():
+    with one_thread():
         batches = Batches(task.train, task)
         generator = torch.Generator().manual_seed(seed)
         model = build_model(spec, seed)
         calibrate(model, batches.images(torch.randperm(len(batches), generator=generator)[: recipe.calibration]))
-        _learn(model, batches, recipe, generator)
+        for _ in steps(model, batches, recipe, generator):
+            pass
         model.eval()
         return Trained(model=model, score=score(model, task.validation, task))
 
 
-def _learn(model: VisionTransformer, batches: Batches, recipe: Recipe, generator: torch.Generator) -> None:
+def steps(model: VisionTransformer, batches: Batches, recipe: Recipe, generator: torch.Generator) -> Iterator[float]:
+    """Trains a calibrated model step by step; yields the loss of each.
+
+    Raises:
+        EvaluationError: the loss stopped being a number.
+    """
     model.train()
     muon, scales, adamw = _optimizers(model, recipe)
     for step in range(recipe.steps):
@@ -81,31 +87,25 @@ def _learn(model: VisionTransformer, batches: Batches, recipe: Recipe, generator
         picked = torch.randint(len(batches), (recipe.batch,), generator=generator)
         logits, labels = model(augmented(batches.images(picked), recipe, generator)), batches.labels[picked]
         loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), label_smoothing=recipe.label_smoothing)
-        if not math.isfinite(loss.item()):
-            raise EvaluationError(f"training diverged at step {step} of {recipe.steps}: loss is {loss.item()}")
+        value = loss.item()
+        if not math.isfinite(value):
+            raise EvaluationError(f"training diverged at step {step} of {recipe.steps}: loss is {value}")
         model.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         adamw.step()
         muon.step(recipe.matrix_lr * factor)
         scales.step(recipe.scale_lr * factor)
+        yield value
 
 
 def _optimizers(model: nn.Module, recipe: Recipe) -> tuple[Muon, ScaleAdam, torch.optim.AdamW]:
-    """Returns Muon for the stem's and the blocks' matrices (if asked for), ScaleAdam for scales, AdamW for the rest."""
-    scales = [parameter for name, parameter in model.named_parameters() if name.endswith("quantizer.scale")]
-    hidden = [
-        parameter
-        for name, parameter in model.named_parameters()
-        if recipe.optimizer == "muon" and name.startswith(("stem.", "blocks.")) and parameter.dim() == 2
-    ]
-    taken = {id(parameter) for parameter in (*hidden, *scales)}
-    rest = [parameter for parameter in model.parameters() if id(parameter) not in taken]
+    found = parameter_groups(dict(model.named_parameters()), recipe)
     groups = [
-        {"params": [p for p in rest if p.dim() >= 2], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in rest if p.dim() < 2], "weight_decay": 0.0},
+        {"params": found.decayed, "weight_decay": recipe.weight_decay},
+        {"params": found.plain, "weight_decay": 0.0},
     ]
-    adamw = torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.95), fused=True)
-    return Muon(hidden, recipe.momentum), ScaleAdam(scales), adamw
+    adamw = torch.optim.AdamW(groups, lr=recipe.lr, betas=BETAS, fused=True)
+    return Muon(found.hidden, recipe.momentum), ScaleAdam(found.scales, BETAS), adamw
 
 
 @torch.no_grad()
@@ -145,7 +145,8 @@ def accuracy(model: nn.Module, split: Split, task: Task) -> float:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """Runs what is inside on one thread."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

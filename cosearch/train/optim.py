@@ -6,17 +6,70 @@ Matrices of one shape are orthogonalised as one batch: on small models the cost 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Muon", "ScaleAdam", "orthogonalise"]
+from cosearch.train.recipe import Recipe
+
+__all__ = ["BETAS", "Groups", "Muon", "Packed", "ScaleAdam", "orthogonalise", "parameter_groups"]
+
+BETAS = (0.9, 0.95)
+"""Decay of AdamW's and ScaleAdam's moments."""
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic Newton-Schulz iteration ("Muon", section "Coefficient selection")."""
 
 ITERATIONS = 5
+
+
+_LANES = 16
+"""Single-precision numbers in the widest vector register of a processor (AVX-512)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Groups:
+    """Parameters by what moves them.
+
+    Attributes:
+        hidden: the stem's and the blocks' matrices, Muon's; none if the recipe asks for AdamW.
+        scales: of quantisation, ScaleAdam's.
+        decayed: the other matrices, AdamW's with weight decay.
+        plain: all the rest, AdamW's without.
+    """
+
+    hidden: list[nn.Parameter]
+    scales: list[nn.Parameter]
+    decayed: list[nn.Parameter]
+    plain: list[nn.Parameter]
+
+
+def parameter_groups(parameters: Mapping[str, nn.Parameter], recipe: Recipe, *, stacked: bool = False) -> Groups:
+    """Returns a model's parameters in groups.
+
+    Args:
+        parameters: by name.
+        recipe: which optimiser they are for.
+        stacked: whether each has a leading axis of models.
+    """
+    matrix = 3 if stacked else 2
+    scales = [parameter for name, parameter in parameters.items() if name.endswith("quantizer.scale")]
+    hidden = [
+        parameter
+        for name, parameter in parameters.items()
+        if recipe.optimizer == "muon" and name.startswith(("stem.", "blocks.")) and parameter.dim() == matrix
+    ]
+    taken = {id(parameter) for parameter in (*hidden, *scales)}
+    rest = [parameter for parameter in parameters.values() if id(parameter) not in taken]
+    return Groups(
+        hidden=hidden,
+        scales=scales,
+        decayed=[p for p in rest if p.dim() >= matrix],
+        plain=[p for p in rest if p.dim() < matrix],
+    )
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:
@@ -40,7 +93,7 @@ class Muon:
     """Nesterov momentum, orthogonalised, scaled so that tall matrices move as far as wide ones.
 
     Args:
-        parameters: matrices.
+        parameters: matrices, or stacks of them: shape (..., rows, columns).
         momentum: share of the old momentum kept in a step.
     """
 
@@ -59,7 +112,7 @@ class Muon:
             gradient = torch.stack([p.grad if p.grad is not None else torch.zeros_like(p) for p in group])
             momentum.lerp_(gradient, 1 - self._momentum)
             update = orthogonalise(gradient.lerp(momentum, self._momentum))
-            rows, columns = group[0].shape
+            rows, columns = group[0].shape[-2:]
             scale = learning_rate * max(1.0, rows / columns) ** 0.5
             for parameter, change in zip(group, update.unbind(0), strict=True):
                 parameter.add_(change, alpha=-scale)
@@ -77,7 +130,7 @@ class ScaleAdam:
         betas: decay of the two moments.
     """
 
-    def __init__(self, scales: Iterable[nn.Parameter], betas: tuple[float, float] = (0.9, 0.95)) -> None:
+    def __init__(self, scales: Iterable[nn.Parameter], betas: tuple[float, float] = BETAS) -> None:
         self._scales = list(scales)
         self._betas = betas
         self._sizes = [scale.numel() for scale in self._scales]
@@ -104,3 +157,39 @@ class ScaleAdam:
         moved = scales * torch.exp(-learning_rate * first / (second.sqrt() + 1e-12))
         for scale, values in zip(self._scales, torch.split(moved, self._sizes), strict=True):
             scale.copy_(values.view_as(scale))
+
+
+class Packed:
+    """Parameters of a stack as one, a row for each model, for optimisers that go through them element by element.
+
+    Rows are filled up to whole vectors. The last, partial vector of a loop is computed in another way than the others
+    and may round differently; without one, no model's values depend on its place in the stack.
+
+    Args:
+        parameters: shape (models, ...).
+
+    Attributes:
+        values: shape (models, elements); an optimiser moves these between `gather` and `scatter`.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+        self._parameters = list(parameters)
+        self._sizes = [parameter[0].numel() for parameter in self._parameters]
+        self._fill = -sum(self._sizes) % _LANES
+        self.values = nn.Parameter(self._row([parameter.detach() for parameter in self._parameters]))
+
+    def gather(self) -> None:
+        """Sets the gradient of ``values`` from the parameters'."""
+        self.values.grad = self._row([torch.zeros_like(p) if p.grad is None else p.grad for p in self._parameters])
+
+    @torch.no_grad()
+    def scatter(self) -> None:
+        """Sets the parameters from ``values``."""
+        sizes = [*self._sizes, self._fill]
+        for parameter, values in zip(self._parameters, torch.split(self.values, sizes, dim=1), strict=False):
+            parameter.copy_(values.view_as(parameter))
+
+    def _row(self, tensors: list[Tensor]) -> Tensor:
+        if not tensors:
+            return torch.zeros(0, 0)
+        return F.pad(torch.cat([tensor.reshape(len(tensor), -1) for tensor in tensors], dim=1), (0, self._fill))

@@ -1,0 +1,300 @@
+"""Several models of one shape as one: every tensor has a leading axis of models, every product is a batch of products.
+
+A step of a small model spends most of its time on calls and on autograd's bookkeeping; a stack makes the calls once for
+all its models. It computes what `cosearch.model.VisionTransformer` computes, model by model. Values are the same but
+for rounding: sums (of a scale's gradient, of a bias's) are taken in another order, products are batched, and the
+gradient of the pixels' scale is taken on patches, where it need not be folded back. In floating point a training ends
+within about 1e-6 of the model trained alone; in low bits a value that lies between two codes may fall to either side,
+and from there the two trainings part as those of two seeds do, only later.
+
+Models may differ in their bits: the range of codes is a tensor here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cosearch.model import Block, VisionTransformer
+from cosearch.model.formats import IntegerQuantizer
+from cosearch.model.tokens import class_scores, merge, prune
+
+__all__ = ["StackedTransformer"]
+
+_SMALLEST_SCALE = 1e-8
+"""As in `cosearch.model.formats.integer`."""
+
+
+class StackedTransformer:
+    """Models of one shape, trained together; made from calibrated models, whose values it copies.
+
+    Args:
+        models: alike in everything but bits, and in the widths at which they are not quantised.
+
+    Attributes:
+        parameters: by the name that they have in a model, shape (models, ...).
+    """
+
+    def __init__(self, models: Sequence[VisionTransformer]) -> None:
+        self._models = list(models)
+        self._one = models[0]
+        rows = [dict(model.named_parameters()) for model in models]
+        self.parameters = {name: nn.Parameter(torch.stack([row[name].detach() for row in rows])) for name in rows[0]}
+        self._ranges = {
+            name: _Range([model.get_submodule(name) for model in models])
+            for name, module in self._one.named_modules()
+            if isinstance(module, IntegerQuantizer)
+        }
+
+    def __len__(self) -> int:
+        return len(self._models)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Returns logits of shape (models, batch, labels, classes).
+
+        Args:
+            images: a batch for each model, shape (models, batch, channels, height, width).
+        """
+        one, parameters = self._one, self.parameters
+        count, batch = images.shape[:2]
+        patches = self._stem(images)
+        token = parameters["class_token"][:, None, None].expand(-1, batch, -1, -1)
+        x = torch.cat((token, patches), dim=2) + parameters["position"][:, None]
+        size: Tensor | None = None
+        for index, block in enumerate(one.blocks):
+            x, size = self._block(f"blocks.{index}", cast(Block, block), x, size)
+        logits = self._linear("head", self._norm("norm", x[:, :, 0]))
+        return logits.view(count, batch, one.spec.task.labels, one.spec.task.classes)
+
+    @torch.no_grad()
+    def unstack(self) -> None:
+        """Copies every model's values back to the model that it came from."""
+        for index, model in enumerate(self._models):
+            for name, parameter in model.named_parameters():
+                parameter.copy_(self.parameters[name][index])
+
+    def _stem(self, images: Tensor) -> Tensor:
+        """Returns shape (models, batch, patches, dim); see `cosearch.model.PatchStem`."""
+        stem, found = self._one.stem, self._ranges.get("stem.conv.input_quantizer")
+        if found is None:
+            patches = self._patches(images)
+        else:
+            scale = self.parameters["stem.conv.input_quantizer.scale"]
+            pixels = images.reshape(len(self), 1, -1)
+            bounds = (_steps(scale.detach()), found.low, found.high)
+            y = _rounded(pixels, *bounds)
+            error = y - _inside(pixels, *bounds) * pixels
+            shaped = (self._patches(tensor.view_as(images)) for tensor in (y, error))
+            patches = cast(Tensor, _Known.apply(*shaped, scale, found.factor))  # type: ignore[no-untyped-call]
+        x = self._product("stem.conv", patches)
+        return x if stem.proj is None else self._linear("stem.proj", F.gelu(x))
+
+    def _patches(self, images: Tensor) -> Tensor:
+        """Returns shape (models, batch, patches, pixels), pixels by channel, row and column."""
+        stem = self._one.stem
+        side = stem.patch + 2 * stem.overlap
+        if stem.overlap:
+            images = F.pad(images, (stem.overlap,) * 4)
+        windows = images.unfold(3, side, stem.patch).unfold(4, side, stem.patch)
+        return windows.permute(0, 1, 3, 4, 2, 5, 6).reshape(*images.shape[:2], stem.rows * stem.columns, -1)
+
+    def _block(self, name: str, block: Block, x: Tensor, size: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Returns tokens (models, batch, kept, dim) and sizes (models * batch, kept); see `cosearch.model.Block`."""
+        models, batch, _, dim = x.shape
+        context, keys, attention = self._attention(name, block, self._norm(f"{name}.norm1", x), size)
+        x = x + self._linear(f"{name}.proj", context)
+        if block.method == "merge":
+            flat = x.flatten(0, 1)
+            size = torch.ones_like(flat[:, :, 0]) if size is None else size
+            flat, size = merge(flat, size, self._metric(name, keys.detach()), block.kept - 1)
+            x = flat.view(models, batch, -1, dim)
+        elif block.method == "prune":
+            x = prune(x.flatten(0, 1), class_scores(attention), block.kept - 1).view(models, batch, -1, dim)
+        hidden = F.gelu(self._linear(f"{name}.fc1", self._norm(f"{name}.norm2", x)))
+        return x + self._linear(f"{name}.fc2", hidden), size
+
+    def _attention(self, name: str, block: Block, x: Tensor, size: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns the context and, with models and batch as one axis, the keys and the softmax."""
+        models, batch, tokens, dim = x.shape
+        heads, depth = block.heads, block.depth
+        qkv = self._linear(f"{name}.qkv", x).view(models, batch, tokens, 3, heads, depth)
+        qkv = qkv.permute(3, 0, 1, 4, 2, 5).contiguous()
+        qkv = self._fake(f"{name}.qkv_quantizer", qkv.view(3, models, -1), transposed=True)
+        q, k, v = qkv.view(3, models * batch * heads, tokens, depth).unbind(0)
+        scores = torch.baddbmm(x.new_zeros(1, 1, 1), q, k.mT, beta=0, alpha=depth**-0.5)
+        if size is not None:
+            bias = size.log().view(-1, 1, 1, tokens)
+            scores = (scores.view(-1, heads, tokens, tokens) + bias).view_as(scores)
+        attention = scores.softmax(dim=2)
+        attention = self._fake(f"{name}.softmax_quantizer", attention.view(models, 1, -1)).view_as(attention)
+        context = torch.bmm(attention, v).view(models, batch, heads, tokens, depth)
+        context = context.transpose(2, 3).reshape(models, batch, tokens, dim)
+        shape = (models * batch, heads, tokens)
+        return context, k.view(*shape, depth), attention.view(*shape, tokens)
+
+    def _metric(self, name: str, keys: Tensor) -> Tensor:
+        """Returns unit vectors, shape (models * batch, tokens - 1, depth)."""
+        metric, name = F.normalize(keys[:, :, 1:].mean(1), dim=2), f"{name}.metric_quantizer"
+        if name not in self._ranges:
+            return metric
+        found = self._ranges[name]
+        rows = metric.reshape(len(self), 1, -1)
+        return _rounded(rows, _steps(found.buffer), found.low, found.high).view_as(metric)
+
+    def _norm(self, name: str, x: Tensor) -> Tensor:
+        weight, bias = (self.parameters[f"{name}.{part}"] for part in ("weight", "bias"))
+        epsilon = cast(nn.LayerNorm, self._one.get_submodule(name)).eps
+        rows = x.reshape(len(self), -1, x.shape[-1])
+        return cast(Tensor, _Normalise.apply(rows, weight, bias, epsilon)).view(x.shape)  # type: ignore[no-untyped-call]
+
+    def _linear(self, name: str, x: Tensor) -> Tensor:
+        quantized = self._fake(f"{name}.input_quantizer", x.reshape(len(self), 1, -1))
+        return self._product(name, quantized.view(x.shape))
+
+    def _product(self, name: str, x: Tensor) -> Tensor:
+        weight = self._fake(f"{name}.weight_quantizer", self.parameters[f"{name}.weight"])
+        bias = self.parameters[f"{name}.bias"]
+        product = torch.baddbmm(bias[:, None], x.reshape(len(self), -1, x.shape[-1]), weight.mT)
+        return product.view(*x.shape[:-1], -1)
+
+    def _fake(self, name: str, x: Tensor, *, transposed: bool = False) -> Tensor:
+        """Returns Q(x), or x where the quantiser is not there.
+
+        Args:
+            name: the quantiser's.
+            x: shape (models, scales, values); (scales, models, values) if ``transposed``.
+            transposed: which axis is which.
+        """
+        found = self._ranges.get(name)
+        if found is None:
+            return x
+        scale, values = self.parameters[f"{name}.scale"], (found.low, found.high, found.factor)
+        if transposed:
+            scale, values = scale.t(), tuple(value.transpose(0, 1) for value in values)  # type: ignore[assignment]
+        return cast(Tensor, _Fake.apply(x, scale, *values))  # type: ignore[no-untyped-call]
+
+
+class _Range:
+    """The codes of one quantiser of every model.
+
+    Attributes:
+        low: shape (models, 1, 1), just inside the smallest code: values are clipped where they reach it.
+        high: likewise the greatest.
+        factor: on the gradient of a scale, shape (models, 1, 1).
+        buffer: scales that are not learned, shape (models, scales).
+    """
+
+    def __init__(self, quantizers: Sequence[nn.Module]) -> None:
+        found = [module for module in quantizers if isinstance(module, IntegerQuantizer)]
+        up, down = torch.tensor(torch.inf), torch.tensor(-torch.inf)
+
+        def column(values: Sequence[float]) -> Tensor:
+            return torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
+
+        # rounding takes what is just inside to the code itself; the smallest normal number stands for "above 0"
+        low = column([module.low for module in found])
+        self.low = torch.where(low == 0, torch.finfo(torch.float32).tiny, low.nextafter(up))
+        self.high = column([module.high for module in found]).nextafter(down)
+        self.factor = column([module.gradient_scale for module in found])
+        self.buffer = torch.stack([module.scale.detach() for module in found])
+
+
+def _rounded(x: Tensor, steps: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Returns Q(x), shape (models, scales, values), for steps of shape (models, scales, 1) and a `_Range`'s bounds."""
+    y = x / steps
+    torch.maximum(y, low, out=y)
+    return torch.minimum(y, high, out=y).round_().mul_(steps)
+
+
+def _inside(x: Tensor, steps: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Returns 1 where x is not clipped and 0 elsewhere, in floating point, which multiplies fastest."""
+    inside = x / steps
+    clipped = torch.maximum(inside, low)
+    return inside.eq_(torch.minimum(clipped, high, out=clipped))
+
+
+def _steps(scale: Tensor) -> Tensor:
+    return scale.clamp_min(_SMALLEST_SCALE).unsqueeze(2)
+
+
+class _Fake(torch.autograd.Function):
+    """LSQ as in `cosearch.model.formats.integer`, with one scale for each pair of the first two axes."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor, low: Tensor, high: Tensor, factor: Tensor) -> Tensor:
+        steps = _steps(scale)
+        y = _rounded(x, steps, low, high)
+        ctx.save_for_backward(x, y, steps, low, high, factor)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (x, y, steps, low, high, factor), dy = ctx.saved_tensors, grads[0]
+        dx = _inside(x, steps, low, high).mul_(dy)
+        inner = torch.mul(dy, y).addcmul_(dx, x, value=-1).sum(2, keepdim=True)
+        return dx, inner.div_(steps).mul_(factor).squeeze(2), None, None, None
+
+
+class _Known(torch.autograd.Function):
+    """Values quantised before, as a function of their scale alone, shape (models, 1).
+
+    Args:
+        y: the values, shape (models, ...).
+        error: y less what was not clipped, shaped alike; the derivative by log(scale).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, error: Tensor, scale: Tensor, factor: Tensor) -> Tensor:
+        ctx.save_for_backward(error, scale, factor)
+        return y.view_as(y)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        error, scale, factor = ctx.saved_tensors
+        inner = (grads[0] * error).flatten(1).sum(1, keepdim=True)
+        return None, None, inner.div_(scale.clamp_min(_SMALLEST_SCALE)).mul_(factor[:, 0]), None
+
+
+class _Normalise(torch.autograd.Function):
+    """LayerNorm, one model after the other: its kernel takes one weight for all rows. Shape (models, rows, dim)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
+        y, mean, deviation = torch.empty_like(x), x.new_empty(*x.shape[:2], 1), x.new_empty(*x.shape[:2], 1)
+        for model in range(len(x)):
+            torch.ops.aten.native_layer_norm.out(
+                x[model],
+                x.shape[2:],
+                weight[model],
+                bias[model],
+                epsilon,
+                out0=y[model],
+                out1=mean[model],
+                out2=deviation[model],
+            )
+        ctx.save_for_backward(x, mean, deviation, weight, bias)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, mean, deviation, weight, bias = ctx.saved_tensors
+        dx, dweight, dbias = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(bias)
+        for model in range(len(x)):
+            torch.ops.aten.native_layer_norm_backward.out(
+                grads[0][model],
+                x[model],
+                x.shape[2:],
+                mean[model],
+                deviation[model],
+                weight[model],
+                bias[model],
+                [True, True, True],
+                out0=dx[model],
+                out1=dweight[model],
+                out2=dbias[model],
+            )
+        return dx, dweight, dbias, None
