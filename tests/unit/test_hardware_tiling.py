@@ -14,17 +14,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from cosearch.hardware import OVERLAPS, SystolicArray, SystolicArrays
+from cosearch.hardware import OVERLAPS, SystolicArray, SystolicArrays, estimate_batch, technology
 from cosearch.hardware.groups import Products
 from cosearch.hardware.systolic.folding import fold
 from cosearch.hardware.systolic.tiling import best_fills
 from cosearch.hardware.systolic.traffic import Fills, fold_fills
+from cosearch.spec import BlockSpec, ModelSpec, TaskShape
+from cosearch.workload import workload
 
 Step = tuple[tuple[int, ...], ...]
-SLOW = [HealthCheck.too_slow, HealthCheck.filter_too_much]
+WALKS = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @dataclass(frozen=True)
@@ -202,7 +204,8 @@ def exhaustive(case: Case, dataflow: str) -> float:
         if out == float("inf") or 64 * out >= best:
             continue
         left = moved(steps, order, ("s", "k"), sizes, room[0] / bits[0], passes[1], False)
-        right = moved(steps, order, ("k", "x"), sizes, room[1] / bits[1], passes[0], True)
+        # the array holds one slice of the stationary operand: it must be the only one to serve the next chunk
+        right = moved(steps, order, ("k", "x"), sizes, room[1] / bits[1], passes[0], passes[1] == 1)
         best = min(best, left * bits[0] * share[0] + right * bits[1] * share[1] + 64 * out)
     return best * case.count
 
@@ -287,3 +290,63 @@ def test_the_order_of_folds_by_hand() -> None:
 def in_folds(one: Case, dataflow: str) -> float:
     p, arrays = one.products(), one.arrays(dataflow)
     return weighed(one, fold_fills(p, arrays, dataflow, fold(p, arrays, dataflow)))
+
+
+# sums of all chunks fit, so that groups of K may come first: neither operand is fetched twice
+SUMS_FIT = Case(m=7, k=6, n=6, rows=2, cols=2, a_bits=8, b_bits=16, a_room=12 * 8, b_room=15 * 16, sums_room=7 * 6 * 32)
+# the array itself keeps a fold, which the scratchpad cannot hold, for all chunks
+IN_ARRAY = Case(m=4, k=6, n=8, rows=3, cols=1, a_bits=16, b_bits=16, a_room=12 * 16, b_room=2 * 16, sums_room=3 * 32)
+# part of the reduction of all of the stationary operand stays for all chunks, its sums go to memory
+K_GROUPS = Case(m=6, k=8, n=2, rows=1, cols=1, a_bits=8, b_bits=16, a_room=8, b_room=8 * 16, sums_room=5 * 32)
+
+
+@WALKS
+@example(SUMS_FIT)
+@example(IN_ARRAY)
+@example(K_GROUPS)
+@given(cases())
+def test_no_nest_of_loops_beats_weight_stationary_tiles_and_one_attains_them(one: Case) -> None:
+    assert found(one, "ws") == exhaustive(one, "ws")
+
+
+@WALKS
+@given(cases())
+def test_no_nest_of_loops_beats_input_stationary_tiles_and_one_attains_them(one: Case) -> None:
+    assert found(one, "is") == exhaustive(one, "is")
+
+
+@WALKS
+# a fold's part of the operand that passes a panel by does not fit: it comes again for each fold of the panel
+@example(Case(m=6, k=4, n=7, rows=2, cols=1, a_bits=8, b_bits=16, a_room=48, b_room=192, sums_room=32))
+@given(cases())
+def test_no_nest_of_loops_beats_output_stationary_panels_and_one_attains_them(one: Case) -> None:
+    assert found(one, "os") == exhaustive_os(one)
+
+
+def test_tiles_never_move_more_than_the_order_of_folds() -> None:
+    count, rng = 4000, np.random.default_rng(3)
+
+    rows, cols = rng.integers(1, 65, count), rng.integers(1, 65, count)
+    arrays = {
+        mapping: SystolicArrays(
+            rows=rows,
+            cols=cols,
+            dataflow=np.arange(count) % 3,
+            ifmap_kib=(first := np.random.default_rng(4)).integers(1, 65, count),
+            filter_kib=first.integers(1, 65, count),
+            ofmap_kib=first.integers(1, 65, count),
+            dram_bytes_per_s=np.full(count, 1e9),
+            clock_hz=np.full(count, 1e9),
+            pe_bits=first.choice([2, 4, 8, 16], count),
+            vector_lanes=np.full(count, 16),
+            overlap=np.arange(count) % 2,
+            mapping=np.full(count, mapping),
+        )
+        for mapping in (0, 1)
+    }
+    block = BlockSpec(heads=3, mlp_hidden=768, weight_bits=8, activation_bits=8)
+    task = TaskShape(image=(224, 224), channels=3, classes=1000)
+    load = workload(ModelSpec(task=task, patch=16, dim=192, blocks=(block,), edge_bits=8))
+    folds, search = (estimate_batch(load, arrays[mapping], technology("horowitz_45nm")) for mapping in (0, 1))
+    assert np.all(search.dram_bytes <= folds.dram_bytes)
+    assert np.mean(search.dram_bytes < folds.dram_bytes) > 0.5

@@ -14,8 +14,8 @@ chunk, X group, K, X     chunk x X group of sums,     X groups times  chunks tim
 chunk, K group, X, K     chunk x C of sums,           once            likewise; once, too, if  number of K groups - 1
                          chunk x K group of stream                    K group x C of it and S  times
                                                                       x K group of stream fit
-X group, K group, chunk  K group x X group of it,     X groups times  once                     likewise
-                         and chunks as above
+X group, K group, chunk  K group x X group of it,     X groups times  once                     likewise; none where
+                         and chunks as above                                                   S x X group of sums fit
 chunk, X, K              chunk x C of sums            Fc times        chunks times (once if    none
                                                                       it fits as a whole)
 X, K (`fold_fills`)      nothing                      Fc or 1 times   once                     as SCALE-Sim
@@ -214,30 +214,32 @@ def _search(
 def _consider_all(best: _Best, s: _Shape) -> None:
     """Considers every order, with every number of groups."""
     whole = s.kept_total / s.count <= s.kept_room
-    sums = s.stream * s.across * s.count * ACCUMULATOR_BITS
     k_tile = np.minimum(s.k_rows, s.reduction)
     # sums of one column of folds fit: each column fetches the stream again
     by_column = s.col_folds * _slab_passes(s, k_tile)
     _consider(best, s, _chunk(s, s.cols), by_column, 0.0, whole)
-    _consider(best, s, _chunk(s, s.cols), by_column, (_held_groups(s, s.cols) - 1.0) * sums, True)
+    in_array = (s.kept_passes == 1.0) & (s.kept_again == 1.0)
+    row_groups = np.where(in_array, np.minimum(_held_groups(s, s.cols), s.row_folds), _held_groups(s, s.cols))
+    _consider(best, s, _chunk(s, s.cols), by_column, _again(s, s.cols, row_groups), True)
     for column_groups in _group_counts(s.col_folds):
         size = np.ceil(s.col_folds / column_groups)
         groups, columns = np.ceil(s.col_folds / size), size * s.cols
         chunk = _chunk(s, columns, k_tile)
         _consider(best, s, chunk, groups, 0.0, whole)
         row_groups = _held_groups(s, columns)
-        _consider(best, s, chunk, groups, (row_groups - 1.0) * sums, True)
+        _consider(best, s, chunk, groups, _again(s, columns, row_groups), True)
         row_groups = np.maximum(row_groups, _streamed_groups(s))
         chunk = _chunk(s, s.cols, _depth(s, row_groups))
-        _consider(best, s, chunk, groups, (row_groups - 1.0) * sums, True)
+        _consider(best, s, chunk, groups, _again(s, columns, row_groups), True)
     for row_groups in _group_counts(s.row_folds):
         depth = _depth(s, row_groups)
         # a group's part of the whole stream stays, so that one column of folds may stay for all chunks
         stays = (s.stream * depth * s.stream_bits <= s.stream_room) & (
-            depth * np.minimum(s.cols, s.across) * s.kept_bits <= s.kept_room
+            (depth * np.minimum(s.cols, s.across) * s.kept_bits <= s.kept_room) | (in_array & (depth <= s.k_rows))
         )
         groups = np.ceil(s.row_folds / np.ceil(s.row_folds / row_groups))
-        _consider(best, s, _chunk(s, s.cols, depth), np.ones(1), (groups - 1.0) * sums, whole | stays)
+        spilled = (groups - 1.0) * (s.stream * s.across * s.count * ACCUMULATOR_BITS)
+        _consider(best, s, _chunk(s, s.cols, depth), np.ones(1), spilled, whole | stays)
 
 
 def _shape(
@@ -282,6 +284,12 @@ def _held_groups(s: _Shape, columns: Floats) -> Floats:
     """Returns in how many groups of row folds ``columns`` of the stationary operand fit; inf where none does."""
     width = np.minimum(columns, s.across) * s.kept_bits
     return _least_groups(s, np.floor(s.kept_room / width))
+
+
+def _again(s: _Shape, columns: Floats, row_groups: Floats) -> Floats:
+    """Returns the sums in bits that go to memory between groups: none where those of all chunks fit at once."""
+    all_fit = np.isfinite(row_groups) & (s.stream * np.minimum(columns, s.across) <= s.sums_room)
+    return np.where(all_fit, 0.0, (row_groups - 1.0) * (s.stream * s.across * s.count * ACCUMULATOR_BITS))
 
 
 def _streamed_groups(s: _Shape) -> Floats:
