@@ -14,7 +14,7 @@ from cosearch.hardware import BatchCost, Cost, technology
 from cosearch.hardware.ledger import breakdown, total
 from cosearch.hardware.roofline import DEVICES, Roofline, Rooflines, roofline_ledger
 from cosearch.spec import BlockSpec, ModelSpec, TaskShape
-from cosearch.workload import Operator, OperatorKind, Tensor, Workload, workload
+from cosearch.workload import Operator, OperatorKind, Tensor, Workload, with_formats, workload
 
 TASK = TaskShape(image=(48, 48), channels=3, classes=10)
 TECH = technology("horowitz_45nm")
@@ -143,6 +143,25 @@ def test_operands_that_no_unit_holds_are_refused():
     device = custom(fp32_macs_per_s=0, int8_macs_per_s=1e12, vector_ops_per_s=1e12)
     with pytest.raises(SpecError, match=r"p multiplies 32- by 32-bit operands.*write one of fp32_macs_per_s"):
         cost_of(product(8, 8, 8, 32), device)
+
+
+def test_half_precision_formats_run_in_half_precision():
+    device = custom(fp16_macs_per_s=4e12, dram_bytes_per_s=1e14)
+    for name in ("fp16", "bf16"):
+        half = with_formats(product(512, 4096, 512, 32), weights=name, activations=name)
+        assert cost_of(half, device).latency_s == pytest.approx(512 * 4096 * 512 / 4e12)
+        assert cost_of(half, device).dram_bytes == 2 * (2 * 512 * 4096) + 4 * 512 * 512
+    mixed = with_formats(product(512, 4096, 512, 16), weights="fp16")
+    assert cost_of(mixed, device).latency_s == pytest.approx(512 * 4096 * 512 / 1e12)
+
+
+def test_formats_and_sparsity_without_a_rate_are_refused():
+    load = product(8, 8, 8)
+    with pytest.raises(SpecError, match="multiplies fp8_e4m3, but the roofline knows"):
+        cost_of(with_formats(load, weights="fp8_e4m3"), custom())
+    with pytest.raises(SpecError, match="2 in 4 are kept"):
+        cost_of(with_formats(load, sparsity=(2, 4)), custom())
+    assert cost_of(with_formats(load, weights="int4", activations="int8"), custom()).latency_s > 0
 
 
 def test_whole_and_fractional_numbers_are_the_same_device():

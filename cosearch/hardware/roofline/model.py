@@ -9,7 +9,8 @@ The roofline is Williams, Waterman & Patterson 2009. What is stated beside it:
   quantisation). The best of the device's tile sizes is taken. Sums are not split over units.
 - **Arithmetic by width.** Integers of up to 4 or 8 bits take the fastest unit that holds them exactly: int4, int8,
   half precision or tf32 (11-bit significands), single precision. Wider integers run in single precision. Floating point
-  runs as ``float_as`` says, or wider where the device has nothing else. Everything but products runs elementwise at the
+  runs as ``float_as`` says, or wider where the device has nothing else; bfloat16 runs as half precision. Other formats
+  and sparse weights are refused. Everything but products runs elementwise at the
   rate of the vector units, with the operations that `cosearch.hardware.vector` counts.
 - **Storage.** Values take 4, 8, 16 or 32 bits in memory, the next that holds them. Half precision halves floats.
 - **Last-level cache.** Activations stay in it while all that are alive, and the operator's weights, fit; otherwise the
@@ -33,7 +34,7 @@ from cosearch.hardware.ledger import Ledger
 from cosearch.hardware.roofline.template import RATES, Rooflines
 from cosearch.hardware.technology import Technology
 from cosearch.spec import FLOAT_BITS
-from cosearch.workload import Operator, OperatorKind, Workload
+from cosearch.workload import Operator, OperatorKind, Workload, format_of
 
 __all__ = ["roofline_ledger"]
 
@@ -44,6 +45,8 @@ CYCLES_PER_S = 1e9
 
 STORED_BITS = (4, 8, 16, 32)
 """Widths of values in memory."""
+
+_HALVES = ("fp16", "bf16")
 
 _ENGINES: Mapping[str, tuple[str, ...]] = {
     "int4": ("int4", "int8", "fp16", "tf32", "fp32"),
@@ -65,8 +68,10 @@ def roofline_ledger(workload: Workload, batch: Rooflines, technology: Technology
         technology: not used; a device's power is its own.
 
     Raises:
-        SpecError: a device has no arithmetic for the operands of a product.
+        SpecError: a device has no arithmetic for the operands of a product, or they are in formats or sparse in a way
+            that no device here multiplies.
     """
+    _refuse_formats(workload)
     devices = _Devices.of(batch)
     rows = _Rows.of(workload, batch.items[0].float_as)
     rates = np.stack([devices.rate(name) for name in rows.classes]).reshape(-1, len(batch))
@@ -217,6 +222,10 @@ def _class(op: Operator, float_as: str) -> str:
     bits = max(op.a_bits, op.b_bits)
     if bits == FLOAT_BITS:
         return float_as
+    halves = [format_of(width, name).name in _HALVES for width, name in _operands(op)]
+    if any(halves):  # with wider integers they meet in single precision
+        exact = all(half or width <= 8 for half, (width, _) in zip(halves, _operands(op), strict=True))
+        return "fp16" if exact else "int16"
     return "int4" if bits <= 4 else "int8" if bits <= 8 else "int16"
 
 
@@ -229,10 +238,44 @@ def _stored(workload: Workload, float_as: str) -> Workload:
         return next(stored for stored in STORED_BITS if bits <= stored)
 
     operators = tuple(
-        replace(op, a_bits=width(op.a_bits), b_bits=width(op.b_bits), out_bits=width(op.out_bits))
+        replace(
+            op,
+            a_bits=width(op.a_bits),
+            b_bits=width(op.b_bits),
+            out_bits=width(op.out_bits),
+            a_format="",
+            b_format="",
+            out_format="",
+        )
         for op in workload.operators
     )
-    return Workload(operators, tuple(replace(tensor, bits=width(tensor.bits)) for tensor in workload.tensors))
+    return Workload(
+        operators, tuple(replace(tensor, bits=width(tensor.bits), format="") for tensor in workload.tensors)
+    )
+
+
+def _operands(op: Operator) -> tuple[tuple[int, str], tuple[int, str]]:
+    return (op.a_bits, op.a_format), (op.b_bits, op.b_format)
+
+
+def _refuse_formats(workload: Workload) -> None:
+    for op in workload.operators:
+        if op.kind is not OperatorKind.MATMUL:
+            continue
+        for width, name in _operands(op):
+            found = format_of(width, name)
+            if found.family != "integer" and found.name not in (*_HALVES, "fp32"):
+                raise SpecError(
+                    op.name,
+                    f"multiplies {found.name}, but the roofline knows rates of integers, fp32, fp16 and bf16",
+                    "give one of these formats, or choose a systolic array with a pe_kind that multiplies it",
+                )
+        if op.sparsity[0] < op.sparsity[1]:
+            raise SpecError(
+                op.name,
+                f"has weights of which {op.sparsity[0]} in {op.sparsity[1]} are kept, but all rates here are dense",
+                "leave the sparsity out, or choose a systolic array, which can skip zeros",
+            )
 
 
 def _refuse_missing(workload: Workload, rows: _Rows, rates: Floats) -> None:
