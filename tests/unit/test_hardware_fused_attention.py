@@ -134,6 +134,68 @@ def test_tiles_cut_the_streamed_queries_of_a_weight_stationary_array() -> None:
         )
 
 
+def test_tiles_are_multiples_of_the_array_that_holds_the_queries() -> None:
+    # 256 sums in half of 2 KiB: 10 rows of 8 scores and 16 outputs, of which os and is take 8: 9 tiles, not 7
+    load = vit(dim=32)
+    for dataflow in ("os", "is"):
+        cost = estimate(load, array(dataflow=dataflow, ofmap_kib=2, filter_kib=2), TECH)
+        assert part(cost, "block0.scores").dram_bytes == 65 * 32 + 9 * 65 * 32
+
+
+@pytest.mark.parametrize(
+    ("overlap", "piece"),
+    [
+        ("scalesim", 8 * (8 + 8 - 2)),  # the array is filled and drained for each piece of keys
+        ("double_buffered", 9 * 8 - 65),  # each piece is as long as a fold takes to shift out
+    ],
+)
+def test_keys_stream_in_pieces_past_outputs(overlap: str, piece: int) -> None:
+    load, one = vit(), array(dataflow="os", ofmap_kib=1, overlap=overlap)
+    cost, separate = estimate(load, one, TECH), apart(load, one)
+    # 2 heads, 9 folds of rows, one of columns; scores stream the values of a head, which nothing cuts
+    added = 2 * 9 * piece
+    assert part(cost, "block0.context").compute_cycles == part(separate, "block0.context").compute_cycles + added
+    assert part(cost, "block0.scores").compute_cycles == part(separate, "block0.scores").compute_cycles
+
+
+def test_keys_stream_in_pieces_past_inputs() -> None:
+    # 128 sums: 8 columns of queries with 8 keys and 8 outputs each; keys in 9 pieces, in 9 folds of 8 rows either way
+    load, one = vit(), array(dataflow="is", ofmap_kib=1)
+    cost, separate = estimate(load, one, TECH), apart(load, one)
+    added = 2 * 9 * 8 * (2 * 8 + 8 - 2)
+    assert part(cost, "block0.scores").compute_cycles == part(separate, "block0.scores").compute_cycles + added
+    assert part(cost, "block0.context").compute_cycles == part(separate, "block0.context").compute_cycles
+
+
+def test_a_tile_of_keys_does_not_share_a_fold_with_the_next() -> None:
+    # 128 sums: 10 rows of 4 scores and 8 outputs, 7 tiles; keys in 17 tiles of 4, each in 4 of the 16 rows
+    load = vit()
+    one = array(rows=16, cols=4, ofmap_kib=1, filter_kib=1, overlap="double_buffered")
+    cost, separate = estimate(load, one, TECH), apart(load, one)
+    assert part(cost, "block0.scores").dram_bytes == 65 * 16 + 7 * 65 * 16
+    folds, streams, cut = 2 * 2, 65, 7 * 16
+    added = folds * ((17 - 5) * streams + 17 * (cut - streams))
+    assert part(cost, "block0.context").compute_cycles == part(separate, "block0.context").compute_cycles + added
+
+
+def test_scratchpads_of_a_single_pass_by_hand() -> None:
+    # 640 sums in half of 5 KiB: 8 whole rows of 65 + 8, so 9 tiles; no sums of separate operators go to memory
+    load, one = vit(), array(ofmap_kib=5)
+    cost, separate = estimate(load, one, TECH), apart(load, one)
+    softmax, keys_and_values = 2 * 65 * 65 * 8, 2 * 2 * 65 * 8 * 8
+    # softmax is not brought into the ifmap scratchpad; keys and values are loaded into the array for each tile
+    added = 8 * keys_and_values * TECH.sram.read_pj(64) - softmax * TECH.sram.write_pj(64)
+    assert cost.sram_j - separate.sram_j == pytest.approx(added * 1e-12)
+
+
+def test_corrections_read_and_write_the_ofmap_scratchpad() -> None:
+    load, one = vit(), array(dataflow="os", ofmap_kib=1)
+    cost, separate = estimate(load, one, TECH), apart(load, one)
+    corrections, softmax = 2 * 65 * (9 - 1) * (8 + 2), 2 * 65 * 65 * 8
+    added = 32 * corrections * (TECH.sram.read_pj(1) + TECH.sram.write_pj(1)) - softmax * TECH.sram.write_pj(64)
+    assert cost.sram_j - separate.sram_j == pytest.approx(added * 1e-12)
+
+
 def test_an_array_falls_back_where_no_tile_fits() -> None:
     # os needs 32 rows at once: 32 x (32 + 8) sums are more than half of 8 KiB holds
     load, one = vit(), array(dataflow="os", rows=32, cols=32, ofmap_kib=8)

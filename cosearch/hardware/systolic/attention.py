@@ -4,13 +4,15 @@ Queries are worked on in tiles of rows. For a tile, scores with all keys are mad
 values while they lie in half of the ofmap scratchpad, as 32-bit sums, beside the outputs of the tile (FlashAttention,
 Dao et al. 2022; FLAT, Kao et al. 2023, keeps whole rows of scores in the same way). Where whole rows fit, softmax is
 computed as it stands. Where they do not, keys come in tiles of C columns, and each tile corrects the outputs so far by
-a factor for each row (online softmax, Milakov and Gimelshein 2018): d + 2 lane operations for each row and tile.
+a factor for each row (online softmax, Milakov and Gimelshein 2018): d + 2 lane operations for each row and tile, each
+on a 32-bit value in the ofmap scratchpad. Keys then pass in pieces of at most C where they stream (scores of ``is``,
+context of ``os``); where they lie along the rows (context of ``ws`` and ``is``) each tile takes folds of its own.
 
 Keys and values are fetched once where those of a head fit in half of the filter scratchpad, and once for each tile of
 rows where they do not. The vector unit works beside the array and DRAM, on the tile before: a block takes the longer of
 the two, and the softmax's row holds what the vector unit takes beyond the products. Tiles cut the streamed queries of
-``ws`` as in `cosearch.hardware.systolic.tiling`; ``os`` and ``is`` hold queries in the array and need a tile of its
-rows or columns.
+``ws`` as in `cosearch.hardware.systolic.tiling`; ``os`` and ``is`` hold queries in the array, so that their tiles are
+multiples of its rows or columns and no fold works on two.
 
 An array falls back on the separate operators where no tile fits, and where refetching keys and values would move more:
 a single pass never moves more bytes to and from DRAM than separate operators do. It is chosen by bytes: where another
@@ -64,8 +66,10 @@ class Tiles:
         rows: tiles of rows.
         keys: times that keys and values are fetched.
         corrections: lane operations of the online softmax, all heads.
-        scores_extra: cycles that cutting the streamed queries adds to the scores.
+        scores_extra: cycles that tiles of rows and of keys add to the scores.
         context_extra: likewise to the context.
+        scores_loads: times that the stationary operand of the scores is loaded into a ``ws`` or ``is`` array.
+        context_loads: likewise of the context.
     """
 
     possible: NDArray[np.bool_]
@@ -74,6 +78,8 @@ class Tiles:
     corrections: Floats
     scores_extra: Floats
     context_extra: Floats
+    scores_loads: Floats
+    context_loads: Floats
 
 
 def query_tiles(
@@ -92,34 +98,66 @@ def query_tiles(
     room = np.floor(arrays.ofmap_kib * (HALF_KIB_BITS / ACCUMULATOR_BITS))
     tokens, keys, depth = scores.m, scores.n, context.n
     query_room = np.floor(arrays.ifmap_kib * HALF_KIB_BITS / (scores.k * scores.a_bits))
-    whole = np.minimum(np.floor(room / (keys + depth)), query_room)
-    online = np.minimum(np.floor(room / (np.minimum(arrays.cols, keys) + depth)), query_room)
-    need = {"ws": np.ones_like(arrays.rows), "os": arrays.rows, "is": arrays.cols}[dataflow]
-    need = np.minimum(need, tokens)
+    grain = {"ws": np.ones_like(arrays.rows), "os": arrays.rows, "is": arrays.cols}[dataflow]
+    whole, online = (
+        _tile(np.minimum(np.floor(room / (columns + depth)), query_room), tokens, grain)
+        for columns in (keys, np.minimum(arrays.cols, keys))
+    )
     fits = (scores.k * keys * scores.b_bits + keys * depth * context.b_bits) <= arrays.filter_kib * HALF_KIB_BITS
     whole_tiles, online_tiles = (np.ceil(tokens / np.clip(rows, 1.0, tokens)) for rows in (whole, online))
     # whole rows need no corrections, but shorter tiles may fetch keys and values more often
-    in_whole = (whole >= need) & (fits | (whole_tiles <= online_tiles))
+    in_whole = (whole >= 1.0) & (fits | (whole_tiles <= online_tiles))
     tiles = np.where(in_whole, whole_tiles, online_tiles)
     key_tiles = np.where(in_whole, 1.0, np.ceil(keys / arrays.cols))
+    once = np.ones_like(tiles)
+    # what streams past the stationary operand of the scores: queries in ws, keys in is
+    pieces = {"ws": tiles, "os": once, "is": key_tiles}[dataflow]
     return Tiles(
-        possible=in_whole | (online >= need),
+        possible=in_whole | (online >= 1.0),
         rows=tiles,
         keys=np.where(fits, 1.0, tiles),
         corrections=scores.count * tokens * (key_tiles - 1.0) * (depth + 2.0),
-        scores_extra=_extra(scores, arrays, dataflow, s_fold, tiles),
-        context_extra=_extra(context, arrays, dataflow, c_fold, tiles),
+        scores_extra=_extra(scores, arrays, dataflow, s_fold, pieces),
+        context_extra=_context_extra(context, arrays, dataflow, c_fold, tiles, key_tiles),
+        scores_loads=pieces,
+        context_loads=tiles if dataflow == "ws" else once,
     )
 
 
-def _extra(p: Products, arrays: SystolicArrays, dataflow: str, folding: Folding, tiles: Floats) -> Floats:
-    """Returns the cycles that ``tiles`` pieces of the streamed dimension add, all folds together."""
-    if dataflow != "ws":
-        return np.zeros_like(tiles)
+def _tile(rows: Floats, tokens: Floats, grain: Floats) -> Floats:
+    """Returns at most ``rows`` of ``tokens``: all of them, or a multiple of ``grain``."""
+    return np.where(rows >= tokens, tokens, np.floor(rows / grain) * grain)
+
+
+def _context_extra(
+    p: Products, arrays: SystolicArrays, dataflow: str, folding: Folding, tiles: Floats, key_tiles: Floats
+) -> Floats:
+    """Returns the cycles that tiles of rows and of keys add to the products with the values, all folds together."""
+    if dataflow == "os":
+        return _extra(p, arrays, dataflow, folding, key_tiles)
+    last = p.k - (key_tiles - 1.0) * arrays.cols
+    apart = (key_tiles - 1.0) * np.ceil(arrays.cols / folding.k_rows) + np.ceil(last / folding.k_rows)
+    row_folds = np.where(key_tiles > 1.0, apart, folding.row_folds)
+    overlapped = arrays.overlap == OVERLAPS.index("double_buffered")
+    later = np.where(overlapped, np.maximum(folding.streamed, arrays.rows), folding.streamed + _fill(arrays, dataflow))
+    folds = folding.col_folds * folding.a_passes * folding.b_passes * p.count
+    more = (row_folds - folding.row_folds) * folds * later
+    if dataflow == "is":
+        return more
+    return more + _extra(p, arrays, dataflow, replace(folding, row_folds=row_folds), tiles)
+
+
+def _extra(p: Products, arrays: SystolicArrays, dataflow: str, folding: Folding, pieces: Floats) -> Floats:
+    """Returns the cycles that cutting what streams into ``pieces`` adds, all folds together."""
     folds = folding.row_folds * folding.col_folds * folding.a_passes * folding.b_passes * p.count
     overlapped = arrays.overlap == OVERLAPS.index("double_buffered")
-    ragged = np.maximum(folding.streamed, tiles * arrays.rows) - np.maximum(folding.streamed, arrays.rows)
-    return folds * np.where(overlapped, ragged, (tiles - 1.0) * (2.0 * arrays.rows + arrays.cols - 2.0))
+    ragged = np.maximum(folding.streamed, pieces * arrays.rows) - np.maximum(folding.streamed, arrays.rows)
+    return folds * np.where(overlapped, ragged, (pieces - 1.0) * _fill(arrays, dataflow))
+
+
+def _fill(arrays: SystolicArrays, dataflow: str) -> Floats:
+    """Returns the cycles in which a fold is loaded, filled and drained."""
+    return (1.0 if dataflow == "os" else 2.0) * arrays.rows + arrays.cols - 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -162,6 +200,8 @@ class Fused:
         context_cycles: and for the context.
         vector_cycles: cycles of the vector unit.
         corrections: lane operations of the online softmax.
+        scores_held_reads: bits of the scores' stationary operand read from its scratchpad, in ``ws`` and ``is``.
+        context_held_reads: likewise of the context.
     """
 
     chosen: NDArray[np.bool_]
@@ -172,6 +212,8 @@ class Fused:
     context_cycles: Floats
     vector_cycles: Floats
     corrections: Floats
+    scores_held_reads: Floats
+    context_held_reads: Floats
 
 
 def fuse(shapes: Shapes, arrays: SystolicArrays, dataflow: str, apart: Floats) -> Fused:
@@ -203,4 +245,13 @@ def fuse(shapes: Shapes, arrays: SystolicArrays, dataflow: str, apart: Floats) -
         context_cycles=context_cycles,
         vector_cycles=lanes,
         corrections=tiles.corrections,
+        scores_held_reads=_held_bits(s, s_fold, dataflow) * tiles.scores_loads,
+        context_held_reads=_held_bits(c, c_fold, dataflow) * tiles.context_loads,
     )
+
+
+def _held_bits(p: Products, folding: Folding, dataflow: str) -> Floats:
+    """Returns the bits read when the stationary operand of ``ws`` or ``is`` is loaded once, all passes and runs."""
+    if dataflow == "ws":
+        return p.k * p.n * p.count * p.b_bits * folding.a_passes
+    return p.m * p.k * p.count * p.a_bits * folding.b_passes

@@ -126,7 +126,9 @@ def _in_one_pass(moved: _Moved, rows: Layout, arrays: SystolicArrays, dataflow: 
         return np.broadcast_to(values, (count, n)).copy()
 
     a_fill, b_fill, out_bits, spilled = (whole(v, products) for v in (t.a_fill, t.b_fill, t.out_bits, t.spilled))
+    ifmap_reads, filter_reads = whole(t.ifmap_reads, products), whole(t.filter_reads, products)
     cycles, vectors = whole(moved.cycles, products), rows.groups.lane_operations.shape[0]
+    kept_sums = whole(t.ofmap_moves, products) - spilled
     read, write, lanes, operations = (
         whole(v, vectors) for v in (moved.read_bits, moved.write_bits, moved.lane_cycles, moved.lane_operations)
     )
@@ -160,9 +162,24 @@ def _in_one_pass(moved: _Moved, rows: Layout, arrays: SystolicArrays, dataflow: 
         (operations, b_rows, b_of, none),
     ):
         put(values, where, of, new)
+    if dataflow != "os":
+        held = filter_reads if dataflow == "ws" else ifmap_reads
+        put(held, s_rows, s_of, pass_.scores_held_reads)
+        put(held, c_rows, c_of, pass_.context_held_reads)
+    corrected = np.zeros_like(cycles)
+    put(corrected, c_rows, c_of, pass_.corrections * ACCUMULATOR_BITS)
     return replace(
         moved,
-        traffic=replace(t, a_fill=a_fill, b_fill=b_fill, out_bits=out_bits, spilled=spilled),
+        traffic=replace(
+            t,
+            a_fill=a_fill,
+            b_fill=b_fill,
+            out_bits=out_bits,
+            spilled=spilled,
+            ifmap_reads=ifmap_reads,
+            filter_reads=filter_reads,
+            ofmap_moves=kept_sums + spilled + corrected,
+        ),
         cycles=cycles,
         read_bits=read,
         write_bits=write,
