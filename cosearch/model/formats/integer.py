@@ -21,6 +21,10 @@ import torch
 from torch import Tensor, nn
 
 from cosearch.errors import SpecError
+from cosearch.formats import number_format
+from cosearch.model.formats.base import Quantizer, refuse_nan
+from cosearch.model.formats.calibration import Calibration, calibrated_scale, check_calibration
+from cosearch.model.formats.grids import code_range, integer_grid
 
 __all__ = ["IntegerQuantizer", "code_range", "codes", "fake_quantize", "fit_scale"]
 
@@ -32,17 +36,6 @@ _FIT_VALUES = 16384
 
 _FIT_STEPS = 48
 """Scales that `fit_scale` tries, evenly spaced up to the one that clips nothing."""
-
-
-def code_range(bits: int, *, signed: bool = True) -> tuple[int, int]:
-    """Returns the smallest and the largest code of a ``bits`` wide integer.
-
-    Raises:
-        SpecError: ``bits`` is not 2 to 16.
-    """
-    if not 2 <= bits <= 16:
-        raise SpecError("bits", f"is {bits}, but integers have 2 to 16 bits", "write 2 to 16")
-    return (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
 
 
 def codes(x: Tensor, scale: Tensor, bits: int, *, signed: bool = True) -> Tensor:
@@ -148,10 +141,10 @@ def fit_scale(x: Tensor, bits: int, *, signed: bool = True, channels: int = 1) -
         return best.squeeze(1)
 
 
-class IntegerQuantizer(nn.Module):
+class IntegerQuantizer(Quantizer):
     """Fake quantisation with scales of its own.
 
-    A scale of 0 means "not set yet": the first tensor that passes sets it (`fit_scale`).
+    A scale of 0 means "not set yet": the first tensor that passes sets it.
 
     Args:
         bits: width of a code.
@@ -159,6 +152,7 @@ class IntegerQuantizer(nn.Module):
         channels: number of scales, one for each index of the input's first dimension.
         values: values that share a scale (of one image, for activations); sets the gradient's scale.
         learned: whether the scale is a parameter; otherwise it is a buffer.
+        calibration: how samples set the scale; ``mse`` is `fit_scale`.
 
     Attributes:
         scale: the scales, shape (channels,).
@@ -167,11 +161,21 @@ class IntegerQuantizer(nn.Module):
     scale: Tensor
 
     def __init__(
-        self, bits: int, *, signed: bool = True, channels: int = 1, values: int = 1, learned: bool = True
+        self,
+        bits: int,
+        *,
+        signed: bool = True,
+        channels: int = 1,
+        values: int = 1,
+        learned: bool = True,
+        calibration: Calibration = "mse",
     ) -> None:
         super().__init__()
+        check_calibration(calibration, ternary=False)
+        self.calibration = calibration
         self.bits, self.signed, self.channels = bits, signed, channels
         self.low, self.high = code_range(bits, signed=signed)
+        self.format = number_format(f"{'' if signed else 'u'}int{bits}")
         self.gradient_scale = 1.0 / math.sqrt(values * self.high)
         if learned:
             self.scale = nn.Parameter(torch.zeros(channels))
@@ -187,13 +191,31 @@ class IntegerQuantizer(nn.Module):
 
     def fit(self, x: Tensor) -> None:
         """Sets the scales for values like ``x``."""
+        self.calibrate(x)
+
+    def calibrate(self, samples: Tensor) -> None:
+        """Sets the scales for values like ``samples``, of shape (channels, ...) if there are several."""
         with torch.no_grad():
-            self.scale.copy_(fit_scale(x, self.bits, signed=self.signed, channels=self.channels))
+            if self.calibration == "mse":
+                scale = fit_scale(samples, self.bits, signed=self.signed, channels=self.channels)
+            else:
+                grid = integer_grid(self.low, self.high)
+                scale = calibrated_scale(samples, grid, self.calibration, channels=self.channels)
+            self.scale.copy_(scale)
         self._ready = True
 
     def codes(self, x: Tensor) -> Tensor:
-        """Returns the integer codes of ``x`` (int32, same shape)."""
+        """Returns the integer codes of ``x`` (int32, same shape).
+
+        Raises:
+            SpecError: a value is NaN.
+        """
+        refuse_nan(x, self.format.name)
         return codes(x, self.scale.detach(), self.bits, signed=self.signed)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Returns ``scale * codes``."""
+        return codes * _steps(self.scale.detach(), codes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns ``scale * codes(x)``.
