@@ -205,6 +205,14 @@ def test_every_element_of_a_block_comes_back(name: str, scale_code: int) -> None
         assert torch.equal(stored, blocks)
 
 
+def test_scales_of_blocks_are_torchs_e8m0() -> None:
+    made, bits = quantizer("mxfp4"), number_format("mxfp4").bits
+    one = int(grid_of(number_format("mxfp4")).encode(torch.tensor([1.0])))
+    scales = torch.arange(256, dtype=torch.int32)
+    theirs = scales.to(torch.uint8).view(torch.float8_e8m0fnu).to(torch.float32)
+    torch.testing.assert_close(made.decode(scales << bits | one), theirs, rtol=0, atol=0, equal_nan=True)
+
+
 @pytest.mark.parametrize("name", MX)
 def test_blocks_are_the_specifications_arithmetic(name: str) -> None:
     found, x = number_format(name), torch.randn(7, 96, generator=torch.Generator().manual_seed(1)) * 0.3

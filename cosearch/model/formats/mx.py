@@ -10,7 +10,8 @@ The shared scale is stored as E8M0: its exponent plus 127, 0 to 254; 255 is NaN.
 run along the reduction dimension of the product; the last one may be short: it has fewer values and a scale of its own.
 
 What the specification leaves open is settled as microxcaling does: a block that holds NaN or an infinity becomes NaN
-as a whole (code 255). Gradients pass straight through; there is nothing to learn, as scales follow the values.
+as a whole (code 255). Gradients pass straight through; there is nothing to learn, as scales follow the values. The
+largest element keeps its exponent, saturated or not, so that quantising twice changes nothing.
 """
 
 from __future__ import annotations
