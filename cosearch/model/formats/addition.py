@@ -128,7 +128,7 @@ def _sums(a: Tensor, b: Tensor, offset: int) -> Tensor:
     """Returns shape (batch, m, n) from patterns of shape (batch, m, k) and (batch, k, n)."""
     batch, rows, inner = a.shape
     columns = b.shape[-1]
-    total = torch.zeros(batch, rows, columns)
+    total = torch.zeros(batch, rows, columns, device=a.device)
     step = max(1, _CHUNK // max(1, batch * rows * columns))
     for start in range(0, inner, step):
         x, y = a[:, :, start : start + step, None], b[:, None, start : start + step, :]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -25,17 +27,14 @@ def pack_ternary(codes: Tensor) -> Tensor:
         raise SpecError("codes", "hold values other than -1, 0 and 1", "pack the codes of a ternary quantiser")
     fill = -len(flat) % VALUES_PER_BYTE
     digits = torch.nn.functional.pad(flat, (0, fill)).view(-1, VALUES_PER_BYTE) + 1
-    return (digits * _weights()).sum(1).to(torch.uint8)
+    return (digits * _weights(codes)).sum(1).to(torch.uint8)
 
 
 def unpack_ternary(packed: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Returns codes of ``shape``, int32, from what `pack_ternary` gave."""
-    digits = packed.to(torch.int32).unsqueeze(1) // _weights() % 3 - 1
-    count = 1
-    for length in shape:
-        count *= length
-    return digits.reshape(-1)[:count].view(shape)
+    digits = packed.to(torch.int32).unsqueeze(1) // _weights(packed) % 3 - 1
+    return digits.reshape(-1)[: math.prod(shape)].view(shape)
 
 
-def _weights() -> Tensor:
-    return torch.tensor([3**place for place in range(VALUES_PER_BYTE)], dtype=torch.int32)
+def _weights(like: Tensor) -> Tensor:
+    return torch.tensor([3**place for place in range(VALUES_PER_BYTE)], dtype=torch.int32, device=like.device)
