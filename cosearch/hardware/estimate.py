@@ -72,7 +72,19 @@ def _distinct(key: Same[Workload]) -> int:
     """Returns how many operators differ in what they cost."""
     return len(
         {
-            (op.kind, op.m, op.k, op.n, op.count, op.a_bits, op.b_bits, op.out_bits, op.a_format, op.b_format)
+            (
+                op.kind,
+                op.m,
+                op.k,
+                op.n,
+                op.count,
+                op.a_bits,
+                op.b_bits,
+                op.out_bits,
+                op.a_format,
+                op.b_format,
+                op.sparsity,
+            )
             for op in key.value.operators
         }
     )
