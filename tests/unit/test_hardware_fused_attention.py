@@ -123,10 +123,10 @@ def test_rows_that_do_not_fit_are_normalised_as_keys_come() -> None:
 
 
 def test_tiles_cut_the_streamed_queries_of_a_weight_stationary_array() -> None:
-    # half of 4 KiB holds 512 sums: 7 rows of 65 + 8, so 10 tiles, each at least the 8 rows that the next fold takes
+    # half of 5 KiB holds 640 sums: 8 rows of 65 + 8, so 9 tiles, each the 8 rows that the next fold takes to load
     load = vit()
-    for overlap, extra in (("double_buffered", 10 * 8 - 65), ("scalesim", 9 * (2 * 8 + 8 - 2))):
-        one = array(ofmap_kib=4, overlap=overlap)
+    for overlap, extra in (("double_buffered", 9 * 8 - 65), ("scalesim", 8 * (2 * 8 + 8 - 2))):
+        one = array(ofmap_kib=5, overlap=overlap)
         cost, separate = estimate(load, one, TECH), apart(load, one)
         folds = 2 * 9  # two heads, keys in 9 columns of folds, one row of folds
         assert part(cost, "block0.scores").compute_cycles == (
@@ -168,14 +168,23 @@ def test_keys_stream_in_pieces_past_inputs() -> None:
 
 
 def test_a_tile_of_keys_does_not_share_a_fold_with_the_next() -> None:
-    # 128 sums: 10 rows of 4 scores and 8 outputs, 7 tiles; keys in 17 tiles of 4, each in 4 of the 16 rows
+    # 256 sums: 21 rows of 4 scores and 8 outputs, 4 tiles of up to 17; beside 17 x 8 outputs no more than 4 scores a
+    # row. Keys in 17 tiles of 4, each in 4 of the 16 rows
     load = vit()
-    one = array(rows=16, cols=4, ofmap_kib=1, filter_kib=1, overlap="double_buffered")
+    one = array(rows=16, cols=4, ofmap_kib=2, filter_kib=1, overlap="scalesim")
     cost, separate = estimate(load, one, TECH), apart(load, one)
-    assert part(cost, "block0.scores").dram_bytes == 65 * 16 + 7 * 65 * 16
-    folds, streams, cut = 2 * 2, 65, 7 * 16
-    added = folds * ((17 - 5) * streams + 17 * (cut - streams))
+    assert part(cost, "block0.scores").dram_bytes == 65 * 16 + 4 * 65 * 16
+    folds, fill = 2 * 2, 2 * 16 + 4 - 2
+    added = folds * ((17 - 5) * (65 + fill) + 17 * (4 - 1) * fill)
     assert part(cost, "block0.context").compute_cycles == part(separate, "block0.context").compute_cycles + added
+
+
+def test_keys_come_in_the_widest_tiles_that_fit() -> None:
+    # half of the ifmap scratchpad holds 16 queries of 32 values: 5 tiles of 16 rows. Half of 8 KiB holds 64 sums for
+    # each row, 32 of them outputs: keys in tiles of 32, 32 and 1, corrected twice
+    load, one = vit(dim=32, heads=1), array(dataflow="os", rows=16, ifmap_kib=1, ofmap_kib=8)
+    corrected = estimate(load, one, TECH).vector_j - apart(load, one).vector_j
+    assert corrected == pytest.approx(65 * 2 * (32 + 2) * 1e-12 * TECH.mac_pj(16, 16))
 
 
 def test_scratchpads_of_a_single_pass_by_hand() -> None:
@@ -194,6 +203,14 @@ def test_corrections_read_and_write_the_ofmap_scratchpad() -> None:
     corrections, softmax = 2 * 65 * (9 - 1) * (8 + 2), 2 * 65 * 65 * 8
     added = 32 * corrections * (TECH.sram.read_pj(1) + TECH.sram.write_pj(1)) - softmax * TECH.sram.write_pj(64)
     assert cost.sram_j - separate.sram_j == pytest.approx(added * 1e-12)
+
+
+def test_a_weight_stationary_array_falls_back_rather_than_stream_few_queries() -> None:
+    # half of 3 KiB holds 24 rows of 8 scores and 8 outputs: enough for 16 rows of elements, too few for 32
+    load = vit()
+    for rows, fused in ((16, True), (32, False)):
+        one = array(rows=rows, ofmap_kib=3)
+        assert (estimate(load, one, TECH).dram_bytes < apart(load, one).dram_bytes) == fused
 
 
 def test_an_array_falls_back_where_no_tile_fits() -> None:

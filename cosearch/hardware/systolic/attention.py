@@ -3,16 +3,18 @@
 Queries are worked on in tiles of rows. For a tile, scores with all keys are made, normalised and multiplied with the
 values while they lie in half of the ofmap scratchpad, as 32-bit sums, beside the outputs of the tile (FlashAttention,
 Dao et al. 2022; FLAT, Kao et al. 2023, keeps whole rows of scores in the same way). Where whole rows fit, softmax is
-computed as it stands. Where they do not, keys come in tiles of C columns, and each tile corrects the outputs so far by
-a factor for each row (online softmax, Milakov and Gimelshein 2018): d + 2 lane operations for each row and tile, each
-on a 32-bit value in the ofmap scratchpad. Keys then pass in pieces of at most C where they stream (scores of ``is``,
-context of ``os``); where they lie along the rows (context of ``ws`` and ``is``) each tile takes folds of its own.
+computed as it stands. Where they do not, keys come in tiles, and each tile corrects the outputs so far by a factor for
+each row (online softmax, Milakov and Gimelshein 2018): d + 2 lane operations for each row and tile, each on a 32-bit
+value in the ofmap scratchpad. There are as few tiles of rows as leave room for C keys, and then tiles of as many times
+C keys as fit. Keys pass in pieces where they stream (scores of ``is``, context of ``os``); where they lie along the
+rows (context of ``ws`` and ``is``) each tile takes folds of its own.
 
 Keys and values are fetched once where those of a head fit in half of the filter scratchpad, and once for each tile of
 rows where they do not. The vector unit works beside the array and DRAM, on the tile before: a block takes the longer of
 the two, and the softmax's row holds what the vector unit takes beyond the products. Tiles cut the streamed queries of
 ``ws`` as in `cosearch.hardware.systolic.tiling`; ``os`` and ``is`` hold queries in the array, so that their tiles are
-multiples of its rows or columns and no fold works on two.
+multiples of its rows or columns and no fold works on two. ``ws`` wants at least R queries in a tile, so that a fold
+streams for as long as the next one loads.
 
 An array falls back on the separate operators where no tile fits, and where refetching keys and values would move more:
 a single pass never moves more bytes to and from DRAM than separate operators do. It is chosen by bytes: where another
@@ -99,6 +101,7 @@ def query_tiles(
     tokens, keys, depth = scores.m, scores.n, context.n
     query_room = np.floor(arrays.ifmap_kib * HALF_KIB_BITS / (scores.k * scores.a_bits))
     grain = {"ws": np.ones_like(arrays.rows), "os": arrays.rows, "is": arrays.cols}[dataflow]
+    least = np.minimum(arrays.cols if dataflow == "is" else arrays.rows, tokens)
     whole, online = (
         _tile(np.minimum(np.floor(room / (columns + depth)), query_room), tokens, grain)
         for columns in (keys, np.minimum(arrays.cols, keys))
@@ -106,19 +109,22 @@ def query_tiles(
     fits = (scores.k * keys * scores.b_bits + keys * depth * context.b_bits) <= arrays.filter_kib * HALF_KIB_BITS
     whole_tiles, online_tiles = (np.ceil(tokens / np.clip(rows, 1.0, tokens)) for rows in (whole, online))
     # whole rows need no corrections, but shorter tiles may fetch keys and values more often
-    in_whole = (whole >= 1.0) & (fits | (whole_tiles <= online_tiles))
+    in_whole = (whole >= least) & (fits | (whole_tiles <= online_tiles))
     tiles = np.where(in_whole, whole_tiles, online_tiles)
-    key_tiles = np.where(in_whole, 1.0, np.ceil(keys / arrays.cols))
+    each = np.minimum(np.ceil(np.ceil(tokens / tiles) / grain) * grain, tokens)
+    width = np.maximum(np.floor((np.floor(room / each) - depth) / arrays.cols), 1.0) * arrays.cols
+    width = np.where(in_whole, keys, np.minimum(width, keys))
+    key_tiles = np.ceil(keys / width)
     once = np.ones_like(tiles)
     # what streams past the stationary operand of the scores: queries in ws, keys in is
     pieces = {"ws": tiles, "os": once, "is": key_tiles}[dataflow]
     return Tiles(
-        possible=in_whole | (online >= 1.0),
+        possible=in_whole | (online >= least),
         rows=tiles,
         keys=np.where(fits, 1.0, tiles),
         corrections=scores.count * tokens * (key_tiles - 1.0) * (depth + 2.0),
         scores_extra=_extra(scores, arrays, dataflow, s_fold, pieces),
-        context_extra=_context_extra(context, arrays, dataflow, c_fold, tiles, key_tiles),
+        context_extra=_context_extra(context, arrays, dataflow, c_fold, tiles, width),
         scores_loads=pieces,
         context_loads=tiles if dataflow == "ws" else once,
     )
@@ -130,13 +136,14 @@ def _tile(rows: Floats, tokens: Floats, grain: Floats) -> Floats:
 
 
 def _context_extra(
-    p: Products, arrays: SystolicArrays, dataflow: str, folding: Folding, tiles: Floats, key_tiles: Floats
+    p: Products, arrays: SystolicArrays, dataflow: str, folding: Folding, tiles: Floats, width: Floats
 ) -> Floats:
-    """Returns the cycles that tiles of rows and of keys add to the products with the values, all folds together."""
+    """Returns the cycles that tiles of rows, and of ``width`` keys, add to the products with the values."""
+    key_tiles = np.ceil(p.k / width)
     if dataflow == "os":
         return _extra(p, arrays, dataflow, folding, key_tiles)
-    last = p.k - (key_tiles - 1.0) * arrays.cols
-    apart = (key_tiles - 1.0) * np.ceil(arrays.cols / folding.k_rows) + np.ceil(last / folding.k_rows)
+    last = p.k - (key_tiles - 1.0) * width
+    apart = (key_tiles - 1.0) * np.ceil(width / folding.k_rows) + np.ceil(last / folding.k_rows)
     row_folds = np.where(key_tiles > 1.0, apart, folding.row_folds)
     overlapped = arrays.overlap == OVERLAPS.index("double_buffered")
     later = np.where(overlapped, np.maximum(folding.streamed, arrays.rows), folding.streamed + _fill(arrays, dataflow))

@@ -4,9 +4,11 @@
 access moves a tensor once. An array may fetch an operand several times, so each array takes, of all the plans that fit
 its memory for activations, the one that moves the fewest bytes on that very array: more memory never adds traffic.
 
-Plans are made for eight sizes to the doubling. A model with fewer bits or tokens may therefore meet a coarser plan than
-its wider sibling, and move a little more (``bench/hardware/systolic.md`` counts how often, and by how much). Without a
-memory for activations fewer bits and fewer tokens never cost energy, and with ``mapping: folds`` fewer tokens no time.
+Plans are made for eight sizes to the doubling. A model with fewer bits or tokens is offered other plans than its wider
+sibling, and may move more where an array fetches operands many times (``bench/hardware/systolic.md`` counts how often,
+and by how much). Without a memory for activations fewer bits or tokens never move more, and with ``attention: unfused``
+they never cost energy; with ``mapping: folds`` beside, never time. A single pass costs more energy in about one pair in
+100,000, where it becomes the one with fewer bytes and corrects its outputs as it goes.
 
 Weights beyond the memory for weights are fetched for each image; which ones does not matter, since each is fetched as
 often. The share that stays is taken to be the same of every operator.
