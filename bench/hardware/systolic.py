@@ -292,7 +292,8 @@ def main() -> None:
             "",
             "Doubling a memory may cost time where it makes another tiling move fewer bytes, and costs energy where",
             "its accesses do; it never adds traffic. With a memory for activations, plans are made at eight sizes to",
-            "the doubling, so that a leaner model may meet a coarser plan.",
+            "the doubling, and as if each access moved a tensor once: a leaner model is offered other plans, and where",
+            "an array fetches operands many times none of them may be as good as the wider model's.",
             "",
         ]
     )
