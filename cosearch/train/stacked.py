@@ -13,7 +13,7 @@ Models may differ in their bits: the range of codes is a tensor here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -22,11 +22,9 @@ from torch import Tensor, nn
 from cosearch.model import Block, VisionTransformer
 from cosearch.model.formats import IntegerQuantizer
 from cosearch.model.tokens import class_scores, merge, prune
+from cosearch.train.kernels import fake_quantize, layer_norm, rounded, stem_product, steps_of
 
 __all__ = ["StackedTransformer"]
-
-_SMALLEST_SCALE = 1e-8
-"""As in `cosearch.model.formats.integer`."""
 
 
 class StackedTransformer:
@@ -81,16 +79,17 @@ class StackedTransformer:
         """Returns shape (models, batch, patches, dim); see `cosearch.model.PatchStem`."""
         stem, found = self._one.stem, self._ranges.get("stem.conv.input_quantizer")
         if found is None:
-            patches = self._patches(images)
+            x = self._product("stem.conv", self._patches(images))
         else:
             scale = self.parameters["stem.conv.input_quantizer.scale"]
             pixels = images.reshape(len(self), 1, -1)
-            bounds = (_steps(scale.detach()), found.low, found.high)
-            y = _rounded(pixels, *bounds)
-            error = y - _inside(pixels, *bounds) * pixels
-            shaped = (self._patches(tensor.view_as(images)) for tensor in (y, error))
-            patches = cast(Tensor, _Known.apply(*shaped, scale, found.factor))  # type: ignore[no-untyped-call]
-        x = self._product("stem.conv", patches)
+            y, inside = rounded(pixels, steps_of(scale.detach()), found.low, found.high)
+            error = torch.addcmul(y, inside, pixels, value=-1)
+            # as more channels, so that they are unfolded together
+            windows = self._patches(torch.cat([part.view_as(images) for part in (y, error)], dim=2))
+            rows = windows.view(len(self), -1, windows.shape[3])
+            x = stem_product(rows, *self._weights("stem.conv"), scale, found.factor)
+            x = x.view(*windows.shape[:3], -1)
         return x if stem.proj is None else self._linear("stem.proj", F.gelu(x))
 
     def _patches(self, images: Tensor) -> Tensor:
@@ -125,16 +124,17 @@ class StackedTransformer:
         qkv = qkv.permute(3, 0, 1, 4, 2, 5).contiguous()
         qkv = self._fake(f"{name}.qkv_quantizer", qkv.view(3, models, -1), transposed=True)
         q, k, v = qkv.view(3, models * batch * heads, tokens, depth).unbind(0)
-        scores = torch.baddbmm(x.new_zeros(1, 1, 1), q, k.mT, beta=0, alpha=depth**-0.5)
+        # keys before queries: with few tokens a softmax of columns is several times faster than one of rows
+        scores = torch.baddbmm(x.new_zeros(1, 1, 1), k, q.mT, beta=0, alpha=depth**-0.5)
         if size is not None:
-            bias = size.log().view(-1, 1, 1, tokens)
+            bias = size.log().view(-1, 1, tokens, 1)
             scores = (scores.view(-1, heads, tokens, tokens) + bias).view_as(scores)
-        attention = scores.softmax(dim=2)
+        attention = scores.softmax(dim=1)
         attention = self._fake(f"{name}.softmax_quantizer", attention.view(models, 1, -1)).view_as(attention)
-        context = torch.bmm(attention, v).view(models, batch, heads, tokens, depth)
+        context = torch.bmm(attention.mT, v).view(models, batch, heads, tokens, depth)
         context = context.transpose(2, 3).reshape(models, batch, tokens, dim)
         shape = (models * batch, heads, tokens)
-        return context, k.view(*shape, depth), attention.view(*shape, tokens)
+        return context, k.view(*shape, depth), attention.view(*shape, tokens).mT
 
     def _metric(self, name: str, keys: Tensor) -> Tensor:
         """Returns unit vectors, shape (models * batch, tokens - 1, depth)."""
@@ -143,23 +143,27 @@ class StackedTransformer:
             return metric
         found = self._ranges[name]
         rows = metric.reshape(len(self), 1, -1)
-        return _rounded(rows, _steps(found.buffer), found.low, found.high).view_as(metric)
+        return rounded(rows, steps_of(found.buffer), found.low, found.high)[0].view_as(metric)
 
     def _norm(self, name: str, x: Tensor) -> Tensor:
         weight, bias = (self.parameters[f"{name}.{part}"] for part in ("weight", "bias"))
         epsilon = cast(nn.LayerNorm, self._one.get_submodule(name)).eps
         rows = x.reshape(len(self), -1, x.shape[-1])
-        return cast(Tensor, _Normalise.apply(rows, weight, bias, epsilon)).view(x.shape)  # type: ignore[no-untyped-call]
+        return layer_norm(rows, weight, bias, epsilon).view(x.shape)
 
     def _linear(self, name: str, x: Tensor) -> Tensor:
         quantized = self._fake(f"{name}.input_quantizer", x.reshape(len(self), 1, -1))
         return self._product(name, quantized.view(x.shape))
 
     def _product(self, name: str, x: Tensor) -> Tensor:
-        weight = self._fake(f"{name}.weight_quantizer", self.parameters[f"{name}.weight"])
-        bias = self.parameters[f"{name}.bias"]
+        weight, bias = self._weights(name)
         product = torch.baddbmm(bias[:, None], x.reshape(len(self), -1, x.shape[-1]), weight.mT)
         return product.view(*x.shape[:-1], -1)
+
+    def _weights(self, name: str) -> tuple[Tensor, Tensor]:
+        """Returns the quantised weights and the bias of a layer."""
+        weight = self._fake(f"{name}.weight_quantizer", self.parameters[f"{name}.weight"])
+        return weight, self.parameters[f"{name}.bias"]
 
     def _fake(self, name: str, x: Tensor, *, transposed: bool = False) -> Tensor:
         """Returns Q(x), or x where the quantiser is not there.
@@ -175,7 +179,7 @@ class StackedTransformer:
         scale, values = self.parameters[f"{name}.scale"], (found.low, found.high, found.factor)
         if transposed:
             scale, values = scale.t(), tuple(value.transpose(0, 1) for value in values)  # type: ignore[assignment]
-        return cast(Tensor, _Fake.apply(x, scale, *values))  # type: ignore[no-untyped-call]
+        return fake_quantize(x, scale, *values)
 
 
 class _Range:
@@ -201,100 +205,3 @@ class _Range:
         self.high = column([module.high for module in found]).nextafter(down)
         self.factor = column([module.gradient_scale for module in found])
         self.buffer = torch.stack([module.scale.detach() for module in found])
-
-
-def _rounded(x: Tensor, steps: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Returns Q(x), shape (models, scales, values), for steps of shape (models, scales, 1) and a `_Range`'s bounds."""
-    y = x / steps
-    torch.maximum(y, low, out=y)
-    return torch.minimum(y, high, out=y).round_().mul_(steps)
-
-
-def _inside(x: Tensor, steps: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Returns 1 where x is not clipped and 0 elsewhere, in floating point, which multiplies fastest."""
-    inside = x / steps
-    clipped = torch.maximum(inside, low)
-    return inside.eq_(torch.minimum(clipped, high, out=clipped))
-
-
-def _steps(scale: Tensor) -> Tensor:
-    return scale.clamp_min(_SMALLEST_SCALE).unsqueeze(2)
-
-
-class _Fake(torch.autograd.Function):
-    """LSQ as in `cosearch.model.formats.integer`, with one scale for each pair of the first two axes."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: Tensor, low: Tensor, high: Tensor, factor: Tensor) -> Tensor:
-        steps = _steps(scale)
-        y = _rounded(x, steps, low, high)
-        ctx.save_for_backward(x, y, steps, low, high, factor)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (x, y, steps, low, high, factor), dy = ctx.saved_tensors, grads[0]
-        dx = _inside(x, steps, low, high).mul_(dy)
-        inner = torch.mul(dy, y).addcmul_(dx, x, value=-1).sum(2, keepdim=True)
-        return dx, inner.div_(steps).mul_(factor).squeeze(2), None, None, None
-
-
-class _Known(torch.autograd.Function):
-    """Values quantised before, as a function of their scale alone, shape (models, 1).
-
-    Args:
-        y: the values, shape (models, ...).
-        error: y less what was not clipped, shaped alike; the derivative by log(scale).
-    """
-
-    @staticmethod
-    def forward(ctx: Any, y: Tensor, error: Tensor, scale: Tensor, factor: Tensor) -> Tensor:
-        ctx.save_for_backward(error, scale, factor)
-        return y.view_as(y)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        error, scale, factor = ctx.saved_tensors
-        inner = (grads[0] * error).flatten(1).sum(1, keepdim=True)
-        return None, None, inner.div_(scale.clamp_min(_SMALLEST_SCALE)).mul_(factor[:, 0]), None
-
-
-class _Normalise(torch.autograd.Function):
-    """LayerNorm, one model after the other: its kernel takes one weight for all rows. Shape (models, rows, dim)."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
-        y, mean, deviation = torch.empty_like(x), x.new_empty(*x.shape[:2], 1), x.new_empty(*x.shape[:2], 1)
-        for model in range(len(x)):
-            torch.ops.aten.native_layer_norm.out(
-                x[model],
-                x.shape[2:],
-                weight[model],
-                bias[model],
-                epsilon,
-                out0=y[model],
-                out1=mean[model],
-                out2=deviation[model],
-            )
-        ctx.save_for_backward(x, mean, deviation, weight, bias)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, mean, deviation, weight, bias = ctx.saved_tensors
-        dx, dweight, dbias = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(bias)
-        for model in range(len(x)):
-            torch.ops.aten.native_layer_norm_backward.out(
-                grads[0][model],
-                x[model],
-                x.shape[2:],
-                mean[model],
-                deviation[model],
-                weight[model],
-                bias[model],
-                [True, True, True],
-                out0=dx[model],
-                out1=dweight[model],
-                out2=dbias[model],
-            )
-        return dx, dweight, dbias, None

@@ -113,7 +113,7 @@ def test_in_low_bits_the_first_step_is_that_of_the_model_alone(task, optimizer):
     recipe = dataclasses.replace(SHORT, steps=1, optimizer=optimizer)
     for found, one, seed in zip(train_stack(specs, task, recipe, [1, 2, 3]), specs, (1, 2, 3), strict=True):
         alone = train(one, task, recipe, seed)
-        assert found.score.loss == pytest.approx(alone.score.loss, rel=1e-5)
+        assert found.score.loss == pytest.approx(alone.score.loss, rel=1e-4)  # a few values fall to other codes
         for name, parameter in alone.model.named_parameters():
             if not name.endswith("qkv.bias"):  # keys' biases cancel out in the softmax: Adam scales up what is noise
                 other = found.model.get_parameter(name)
