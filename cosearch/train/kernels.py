@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-__all__ = ["fake_quantize", "layer_norm", "rounded", "steps_of", "stem_product"]
+__all__ = ["fake_quantize", "layer_norm", "rounded", "stem_product", "steps_of"]
 
 _SMALLEST_SCALE = 1e-8
 """As in `cosearch.model.formats.integer`."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from cosearch.train.recipe import Recipe
 
-__all__ = ["BETAS", "Groups", "Muon", "Packed", "ScaleAdam", "orthogonalise", "parameter_groups"]
+__all__ = ["BETAS", "Groups", "Muon", "Optimizers", "Packed", "ScaleAdam", "orthogonalise", "parameter_groups"]
 
 BETAS = (0.9, 0.95)
 """Decay of AdamW's and ScaleAdam's moments."""
@@ -104,6 +104,11 @@ class Muon:
         self._momenta = [torch.zeros(len(group), *group[0].shape) for group in self._groups]
         self._momentum = momentum
 
+    def momenta(self) -> dict[int, Tensor]:
+        """Returns each parameter's momentum, a view, by the parameter's `id`."""
+        pairs = zip(self._groups, self._momenta, strict=True)
+        return {id(p): momentum[index] for group, momentum in pairs for index, p in enumerate(group)}
+
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
         """Moves every parameter against its gradient."""
@@ -135,14 +140,19 @@ class ScaleAdam:
         self._sizes = [scale.numel() for scale in self._scales]
         self._first = torch.zeros(sum(self._sizes))
         self._second = torch.zeros(sum(self._sizes))
-        self._steps = 0
+        self.steps = 0
+
+    def moments(self) -> dict[int, tuple[Tensor, Tensor]]:
+        """Returns each parameter's moments, views, by the parameter's `id`."""
+        first, second = (torch.split(values, self._sizes) for values in (self._first, self._second))
+        return {id(p): pair for p, *pair in zip(self._scales, first, second, strict=True)}  # type: ignore[misc]
 
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
         """Multiplies every scale against its gradient."""
         if not self._scales:
             return
-        self._steps += 1
+        self.steps += 1
         scales = torch.cat([scale.view(-1) for scale in self._scales])
         gradients = torch.cat(
             [torch.zeros_like(s).view(-1) if s.grad is None else s.grad.view(-1) for s in self._scales]
@@ -151,11 +161,56 @@ class ScaleAdam:
         one, two = self._betas
         self._first.lerp_(gradients, 1 - one)
         self._second.lerp_(gradients.square(), 1 - two)
-        first = self._first / (1 - one**self._steps)
-        second = self._second / (1 - two**self._steps)
+        first = self._first / (1 - one**self.steps)
+        second = self._second / (1 - two**self.steps)
         moved = scales * torch.exp(-learning_rate * first / (second.sqrt() + 1e-12))
         for scale, values in zip(self._scales, torch.split(moved, self._sizes), strict=True):
             scale.copy_(values.view_as(scale))
+
+
+class Optimizers:
+    """What moves a model's parameters, each group at its own rate.
+
+    Args:
+        parameters: by name.
+        recipe: which optimiser, and the highest rates.
+    """
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], recipe: Recipe) -> None:
+        found = parameter_groups(parameters, recipe)
+        groups = [
+            {"params": found.decayed, "weight_decay": recipe.weight_decay},
+            {"params": found.plain, "weight_decay": 0.0},
+        ]
+        self._parameters, self._recipe = dict(parameters), recipe
+        self._adamw = torch.optim.AdamW(groups, lr=recipe.lr, betas=BETAS, fused=True)
+        self._muon, self._scales = Muon(found.hidden, recipe.momentum), ScaleAdam(found.scales, BETAS)
+
+    def step(self, factor: float) -> None:
+        """Moves every parameter against its gradient, at ``factor`` times the highest rates."""
+        for group in self._adamw.param_groups:
+            group["lr"] = self._recipe.lr * factor
+        self._adamw.step()
+        self._muon.step(self._recipe.matrix_lr * factor)
+        self._scales.step(self._recipe.scale_lr * factor)
+
+    @torch.no_grad()
+    def carry(self, before: Optimizers) -> None:
+        """Goes on where the optimisers of another model stopped, for parameters of the same name and shape."""
+        momenta, old_momenta = self._muon.momenta(), before._muon.momenta()
+        moments, old_moments = self._scales.moments(), before._scales.moments()
+        self._scales.steps = before._scales.steps
+        for name, parameter in self._parameters.items():
+            old = before._parameters.get(name)
+            if old is None or old.shape != parameter.shape:
+                continue
+            if old in before._adamw.state:
+                self._adamw.state[parameter] = before._adamw.state[old]
+            if id(old) in old_momenta:
+                momenta[id(parameter)].copy_(old_momenta[id(old)])
+            if id(old) in old_moments:
+                for moment, value in zip(moments[id(parameter)], old_moments[id(old)], strict=True):
+                    moment.copy_(value)
 
 
 class Packed:

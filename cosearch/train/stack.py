@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -12,17 +13,28 @@ from torch import Tensor
 
 from cosearch.data import Task
 from cosearch.errors import EvaluationError
-from cosearch.model import build_model, calibrate
+from cosearch.model import VisionTransformer, build_model, calibrate
 from cosearch.spec import FLOAT_BITS, BlockSpec, ModelSpec
-from cosearch.train.batches import Batches, augmented
-from cosearch.train.loop import Trained, one_thread, score, train
+from cosearch.train.batches import Batches, drawn
+from cosearch.train.loop import Trained, curve, one_thread, score, train
 from cosearch.train.optim import BETAS, Muon, Packed, ScaleAdam, parameter_groups
 from cosearch.train.recipe import Recipe
 from cosearch.train.stacked import StackedTransformer
 
-__all__ = ["LARGEST", "STACK", "drawn", "stack_losses", "stackable", "stacks", "steps", "train_stack"]
+__all__ = [
+    "LARGEST",
+    "STACK",
+    "Targets",
+    "drawn_for_all",
+    "mixed_losses",
+    "stack_losses",
+    "stackable",
+    "stacks",
+    "steps",
+    "train_stack",
+]
 
-STACK = 8
+STACK = 16
 """Models trained at once: beyond it little is gained (``bench/train/stack.md``)."""
 
 LARGEST = 600
@@ -30,7 +42,7 @@ LARGEST = 600
 
 Above it a stack's tensors no longer fit in the caches, and calls are no longer what a step spends its time on."""
 
-_KNOWN_MODEL = {"task", "patch", "dim", "blocks", "token_method", "overlap", "stem_hidden", "edge_bits"}
+_KNOWN_MODEL = {"task", "patch", "dim", "blocks", "token_method", "overlap", "stem_hidden", "edge_bits", "training"}
 _KNOWN_BLOCK = {"heads", "mlp_hidden", "keep_tokens", "weight_bits", "activation_bits"}
 _KNOWN_METHODS = {"none", "prune", "merge"}
 
@@ -38,8 +50,9 @@ _KNOWN_METHODS = {"none", "prune", "merge"}
 def stackable(a: ModelSpec, b: ModelSpec) -> bool:
     """Returns whether two models can be trained in one stack.
 
-    They can if they are alike in everything but bits, are quantised in the same places, are small enough to gain
-    (`LARGEST`), and have nothing that `StackedTransformer` does not compute. A model that fails by itself is stackable
+    They can if they are alike in everything but bits (what changes the recipe included), are quantised in the same
+    places, are small enough to gain (`LARGEST`), and have nothing that `StackedTransformer` does not compute. A model
+    that fails by itself is stackable
     with none, itself included.
     """
     return _fits(a) and _fits(b) and _without_bits(a) == _without_bits(b)
@@ -70,7 +83,7 @@ def train_stack(
     Args:
         models: what to train.
         task: what on.
-        recipe: how, the same for all.
+        recipe: how; where it is not `Recipe.stackable` for a model, `train` trains it.
         seeds: one for each model.
         most: models in a stack.
 
@@ -85,7 +98,11 @@ def train_stack(
     results: dict[int, Trained | EvaluationError] = {}
     for group in stacks(models, most):
         specs, own = [models[index] for index in group], [seeds[index] for index in group]
-        found = _train_alike(specs, task, recipe, own) if _fits(specs[0]) else [_alone(specs[0], task, recipe, own[0])]
+        changed = recipe.overridden(specs[0].training)
+        if changed.stackable and _fits(specs[0]):
+            found = _train_alike(specs, task, changed, own)
+        else:
+            found = [_alone(spec, task, recipe, seed) for spec, seed in zip(specs, own, strict=True)]
         results.update(zip(group, found, strict=True))
     return [results[index] for index in range(len(models))]
 
@@ -107,30 +124,37 @@ def _train_alike(
         for model, generator in zip(models, generators, strict=True):
             calibrate(model, batches.images(torch.randperm(len(batches), generator=generator)[: recipe.calibration]))
         stack = StackedTransformer(models)
-        failures = _learn(stack, batches, recipe, generators)
+        losses, failures = _learn(stack, batches, recipe, generators)
         stack.unstack()
         results: list[Trained | EvaluationError] = []
         for index, model in enumerate(models):
             model.eval()
             try:
-                results.append(failures.get(index) or Trained(model=model, score=score(model, task.validation, task)))
+                results.append(failures.get(index) or _scored(model, task, recipe, [row[index] for row in losses]))
             except EvaluationError as error:
                 results.append(error)
         return results
 
 
+def _scored(model: VisionTransformer, task: Task, recipe: Recipe, losses: Sequence[float]) -> Trained:
+    found = score(model, task.validation, task)
+    return Trained(model=model, score=found, recipe=recipe, steps=len(losses), curve=curve(losses))
+
+
 def _learn(
     stack: StackedTransformer, batches: Batches, recipe: Recipe, generators: Sequence[torch.Generator]
-) -> Mapping[int, EvaluationError]:
-    """Trains; returns the models whose loss stopped being a number."""
+) -> tuple[list[list[float]], Mapping[int, EvaluationError]]:
+    """Trains; returns the losses of each step, and the models whose loss stopped being a number."""
     failures: dict[int, EvaluationError] = {}
+    course: list[list[float]] = []
     for step, losses in enumerate(steps(stack, batches, recipe, generators)):
+        course.append(losses)
         for index, loss in enumerate(losses):
             if not math.isfinite(loss) and index not in failures:
                 failures[index] = EvaluationError(f"training diverged at step {step} of {recipe.steps}: loss is {loss}")
         if len(failures) == len(stack):
             break
-    return failures
+    return course, failures
 
 
 def steps(
@@ -139,8 +163,8 @@ def steps(
     """Trains step by step; yields the losses of each, one for a model, numbers or not."""
     optimizers = _Optimizers(stack, recipe)
     for step in range(recipe.steps):
-        images, labels = drawn(batches, recipe, generators)
-        losses = stack_losses(stack(images), labels, recipe.label_smoothing)
+        images, targets = drawn_for_all(batches, recipe, generators)
+        losses = mixed_losses(stack(images), targets, recipe.label_smoothing)
         for parameter in stack.parameters.values():
             parameter.grad = None
         losses.sum().backward()  # type: ignore[no-untyped-call]
@@ -181,18 +205,41 @@ class _Optimizers:
             packed.scatter()
 
 
-def drawn(batches: Batches, recipe: Recipe, generators: Sequence[torch.Generator]) -> tuple[Tensor, Tensor]:
-    """Returns a batch for each model: images (models, batch, ...) and labels (models, batch, labels)."""
-    if not (recipe.flip or recipe.shift):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Targets:
+    """What the models of a stack are to read.
+
+    Attributes:
+        labels: shape (models, batch, labels).
+        others: labels of what was mixed in, likewise; None where nothing was.
+        shares: of ``labels`` in each model's target, shape (models,).
+    """
+
+    labels: Tensor
+    others: Tensor | None = None
+    shares: Tensor | None = None
+
+
+def drawn_for_all(batches: Batches, recipe: Recipe, generators: Sequence[torch.Generator]) -> tuple[Tensor, Targets]:
+    """Returns a batch for each model, as `cosearch.train.batches.drawn` gives it: images (models, batch, ...)."""
+    if not (recipe.flip or recipe.shift or recipe.erase or recipe.mixup or recipe.cutmix):
         picked = torch.stack([torch.randint(len(batches), (recipe.batch,), generator=own) for own in generators])
         flat = batches.images(picked.flatten())
-        return flat.view(*picked.shape, *flat.shape[1:]), batches.labels[picked]
-    images, labels = [], []
-    for own in generators:
-        picked = torch.randint(len(batches), (recipe.batch,), generator=own)
-        images.append(augmented(batches.images(picked), recipe, own))
-        labels.append(batches.labels[picked])
-    return torch.stack(images), torch.stack(labels)
+        return flat.view(*picked.shape, *flat.shape[1:]), Targets(labels=batches.labels[picked])
+    found = [drawn(batches, recipe, own) for own in generators]
+    images, labels = torch.stack([one.images for one in found]), torch.stack([one.labels for one in found])
+    if all(one.others is None for one in found):
+        return images, Targets(labels=labels)
+    others = torch.stack([one.labels if one.others is None else one.others for one in found])
+    return images, Targets(labels=labels, others=others, shares=torch.tensor([one.share for one in found]))
+
+
+def mixed_losses(logits: Tensor, targets: Targets, label_smoothing: float) -> Tensor:
+    """Returns the loss of each model, shape (models,)."""
+    losses = stack_losses(logits, targets.labels, label_smoothing)
+    if targets.others is None or targets.shares is None:
+        return losses
+    return losses * targets.shares + stack_losses(logits, targets.others, label_smoothing) * (1 - targets.shares)
 
 
 def stack_losses(logits: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:

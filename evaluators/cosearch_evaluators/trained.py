@@ -1,7 +1,17 @@
-"""Accuracy by training from scratch."""
+"""Accuracy by training from scratch.
+
+Beside the metrics an evaluation leaves two artifacts: ``weights.safetensors``, the weights with the model's spec in the
+file's metadata, and ``training.json``:
+
+    {"steps": 150,                       steps made
+     "curve": [[8, 2.29], ...],          steps made, mean training loss since the point before
+     "recipe": {"steps": 150, ...}}      the recipe that the model was trained by, changes of its spec included
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -17,6 +27,8 @@ class Trained:
     """Trains each model by a recipe, on the run's task, and reads the validation split.
 
     The test split stays untouched: it is for the model that is exported in the end.
+
+    A space's models may change the recipe (`cosearch.spec.ModelSpec.training`).
 
     Args:
         recipe: fields of `cosearch.train.Recipe`; those left out keep their defaults.
@@ -46,11 +58,18 @@ class Trained:
         self.recipe = Recipe.from_config(recipe or {})
 
     def evaluate(self, candidate: Candidate, context: Context) -> Mapping[str, float]:
-        """Returns accuracy, exact and loss; leaves the weights as the artifact ``weights.safetensors``.
+        """Returns accuracy, exact and loss; leaves weights and the training's course as artifacts.
 
         Raises:
-            EvaluationError: the training diverged.
+            EvaluationError: the training diverged, or the recipe does not suit the model.
+            UserError: the model changes what is no part of a recipe, or a file that it names cannot be read.
         """
         trained = train(candidate.model, load_task(context.task), self.recipe, context.seed)
         context.artifacts["weights.safetensors"] = weights_to_bytes(trained.model)
+        course = {
+            "steps": trained.steps,
+            "curve": [[step, round(loss, 6)] for step, loss in trained.curve],
+            "recipe": dataclasses.asdict(trained.recipe),
+        }
+        context.artifacts["training.json"] = (json.dumps(course, indent=1) + "\n").encode()
         return {"accuracy": trained.score.accuracy, "exact": trained.score.exact, "loss": trained.score.loss}

@@ -1,6 +1,7 @@
 """Training: it learns, it repeats itself, it says when it diverged; the evaluator leaves what it trained."""
 
 import dataclasses
+import json
 import math
 
 import numpy as np
@@ -206,7 +207,10 @@ def test_the_evaluator_gives_its_metrics_and_keeps_the_weights(task):
     assert [metric.direction for metric in evaluator.metrics] == ["max", "max", "min"]
     expected = train(spec(task), task, SHORT, 5)
     assert values == dataclasses.asdict(expected.score)
-    assert context.artifacts == {"weights.safetensors": weights(expected.model)}
+    assert context.artifacts["weights.safetensors"] == weights(expected.model)
+    course = json.loads(context.artifacts["training.json"])
+    assert course["recipe"] == dataclasses.asdict(evaluator.recipe)
+    assert course["steps"] == course["curve"][-1][0] == 4
 
 
 def test_the_evaluator_refuses_a_wrong_recipe_when_it_is_made():
