@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from cosearch.data import Split, Task
 from cosearch.errors import EvaluationError
 from cosearch.model import VisionTransformer, build_model, calibrate
+from cosearch.model.formats import Quantizer
 from cosearch.spec import ModelSpec
 from cosearch.train.batches import Batches, Drawn, drawn, normalised
 from cosearch.train.optim import Optimizers
@@ -196,7 +197,7 @@ class Training:
         recipe = self._recipe
         factor = recipe.learning_rate_factor(self.step, self.total)
         batch = drawn(self._batches, recipe, self._generator)
-        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.dtype == "bfloat16"):
+        with _precision(self.model, recipe.dtype):
             logits = self._forward(batch.images)
         loss = self._loss(logits.float(), batch)
         value = loss.item()
@@ -263,6 +264,25 @@ def curve(losses: Sequence[float]) -> tuple[tuple[int, float], ...]:
     return tuple(
         (end, math.fsum(losses[start:end]) / (end - start)) for start, end in zip([0, *ends], ends, strict=False)
     )
+
+
+@contextmanager
+def _precision(model: nn.Module, dtype: str) -> Iterator[None]:
+    """Runs what is inside with products in ``dtype``; quantisers stay in single precision, as do their gradients."""
+    if dtype == "float32":
+        yield
+        return
+    hooks = [
+        module.register_forward_pre_hook(lambda _, inputs: tuple(value.float() for value in inputs))
+        for module in model.modules()
+        if isinstance(module, Quantizer)
+    ]
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _runnable(model: VisionTransformer, recipe: Recipe) -> Callable[[Tensor], Tensor]:
