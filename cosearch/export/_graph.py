@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cosearch.model import Linear, VisionTransformer
+from cosearch.model.formats import IntegerQuantizer
 
 __all__ = ["OPSET", "SMALLEST_SCALE", "PixelModel", "onnx_graph"]
 
@@ -53,9 +54,9 @@ class PixelModel(nn.Module):
         self.std = nn.Buffer(torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
         self.eval().requires_grad_(False)
         for layer in self.model.modules():
-            if isinstance(layer, Linear) and layer.weight_quantizer is not None:
-                layer.weight.copy_(layer.weight_quantizer(layer.weight))
-                layer.weight_quantizer = None
+            if isinstance(layer, Linear):
+                layer.weight.copy_(layer.quantized_weight())
+                layer.weight_quantizer, layer.sparsity = None, (1, 1)
 
     def forward(self, image: Tensor) -> Tensor:
         """Returns logits (batch, labels, classes) of uint8 images (batch, height, width, channels)."""
@@ -139,7 +140,7 @@ def _strip(proto: onnx.ModelProto) -> None:
 
 def _quantised(model: VisionTransformer) -> Iterator[tuple[str, Linear]]:
     for name, layer in model.named_modules():
-        if isinstance(layer, Linear) and layer.weight_quantizer is not None:
+        if isinstance(layer, Linear) and isinstance(layer.weight_quantizer, IntegerQuantizer):
             yield name, layer
 
 
@@ -155,8 +156,8 @@ class _Weight:
     @classmethod
     def of(cls, name: str, layer: Linear) -> _Weight:
         quantizer = layer.weight_quantizer
-        assert quantizer is not None
-        codes = quantizer.codes(layer.weight.detach()).numpy()
+        assert isinstance(quantizer, IntegerQuantizer)
+        codes = quantizer.codes(layer.kept_weight().detach()).numpy()
         scale = quantizer.scale.detach().clamp_min(SMALLEST_SCALE).numpy()
         width = np.int8 if quantizer.bits <= 8 else np.int16
         value = codes.astype(np.float32) * scale[:, None]

@@ -63,7 +63,7 @@ _VIT = (
         name="token_method",
         kind=str,
         description=f"How tokens are reduced: one of {', '.join(TOKEN_METHODS)}.",
-        options=TOKEN_METHODS,
+        options=tuple(TOKEN_METHODS),
         default="none",
     ),
     Rule(

@@ -2,55 +2,16 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from cosearch.model import build_model
-from cosearch.model.formats import IntegerQuantizer
-from cosearch.spec import BlockSpec, ModelSpec, TaskShape
+from cosearch.model.formats import IntegerQuantizer, ScaledQuantizer
+from cosearch.spec import MIXERS, MLPS, TOKEN_METHODS, BlockSpec, ModelSpec, TaskShape
+from cosearch.testing.models import FORMATS, random_model
 from cosearch.workload import workload
-
-WIDTHS = [2, 3, 4, 5, 8, 16, 32]
-
-
-def random_spec(seed: int) -> ModelSpec:
-    rng = random.Random(seed)
-    patch = rng.choice([2, 4])
-    image = (patch * rng.randint(2, 6), patch * rng.randint(2, 6))
-    method = rng.choice(["none", "prune", "merge"])
-    tokens = image[0] * image[1] // patch**2
-    dim, blocks, keeps = rng.choice([8, 12, 24]), [], []
-    for _ in range(rng.randint(1, 4)):
-        least = {"none": tokens, "prune": 2, "merge": tokens - tokens // 2}[method]
-        keep = rng.randint(least, tokens - 1) if least < tokens and rng.random() < 0.6 else None
-        tokens = tokens if keep is None else keep
-        keeps.append(keep)
-        weight_bits, activation_bits = rng.choice(WIDTHS), rng.choice(WIDTHS)
-        if rng.random() < 0.3:
-            weight_bits = activation_bits = 32
-        blocks.append(
-            BlockSpec(
-                heads=rng.choice([1, 2, 4]),
-                mlp_hidden=rng.randint(1, 40),
-                keep_tokens=keep,
-                weight_bits=weight_bits,
-                activation_bits=activation_bits,
-            )
-        )
-    return ModelSpec(
-        task=TaskShape(image=image, channels=rng.choice([1, 3]), classes=rng.randint(2, 10), labels=rng.randint(1, 2)),
-        patch=patch,
-        dim=dim,
-        blocks=tuple(blocks),
-        token_method=method if any(keeps) else "none",
-        overlap=rng.randint(0, patch),
-        stem_hidden=rng.choice([0, 0, 5, 16]),
-        edge_bits=rng.choice(WIDTHS),
-    )
 
 
 def counted(spec: ModelSpec, device: str = "cpu") -> dict[str, int]:
@@ -59,7 +20,7 @@ def counted(spec: ModelSpec, device: str = "cpu") -> dict[str, int]:
         model = build_model(spec).eval()
         images = torch.ones(1, spec.task.channels, *spec.task.image)
         for module in model.modules():
-            if isinstance(module, IntegerQuantizer):  # any scale will do, and fitting one takes a while
+            if isinstance(module, (IntegerQuantizer, ScaledQuantizer)):  # any scale will do; fitting one takes a while
                 module.load_state_dict({"scale": torch.ones(module.channels)})
     with sdpa_kernel(SDPBackend.MATH), torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(images)
@@ -75,7 +36,7 @@ def counted(spec: ModelSpec, device: str = "cpu") -> dict[str, int]:
 @pytest.mark.parametrize("first", range(0, 200, 25))
 def test_macs_equal_the_counter_part_by_part(first: int) -> None:
     for seed in range(first, first + 25):
-        spec = random_spec(seed)
+        spec = random_model(seed)
         expected = {"": workload(spec).macs}
         for op in workload(spec).operators:
             part = op.name.split(".")[0].replace("block", "blocks.")
@@ -85,11 +46,20 @@ def test_macs_equal_the_counter_part_by_part(first: int) -> None:
 
 
 def test_the_random_models_cover_what_they_should() -> None:
-    specs = [random_spec(seed) for seed in range(200)]
-    for method in ("none", "prune", "merge"):
-        assert sum(spec.token_method == method for spec in specs) > 30
+    specs = [random_model(seed) for seed in range(200)]
+    blocks = [block for spec in specs for block in spec.blocks]
+    for method in TOKEN_METHODS:
+        assert sum(spec.token_method == method for spec in specs) >= 8, method
+    for field, known in (("mixer", MIXERS), ("mlp", MLPS)):
+        for name in known:
+            assert sum(getattr(block, field) == name for block in blocks) > 20, name
+    assert sum(spec.norm == "batchnorm" for spec in specs) > 50
+    assert sum(block.query_heads > 0 for block in blocks) > 10
+    assert sum(block.kv_heads > 0 for block in blocks) > 10
+    assert sum(block.rank > 0 for block in blocks) > 100
+    assert sum(block.sparsity != (1, 1) for block in blocks) > 100
+    assert len({block.weights_in for block in blocks}) == len(FORMATS)
     assert sum(spec.overlap > 0 and spec.stem_hidden > 0 for spec in specs) > 30
-    assert sum(block.activation_bits < 32 for spec in specs for block in spec.blocks) > 100
 
 
 @pytest.mark.parametrize(("dim", "heads", "gmac"), [(192, 3, 1.26), (768, 12, 17.58)])

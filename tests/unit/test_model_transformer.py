@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from cosearch.errors import SpecError
 from cosearch.model import VisionTransformer, build_model, calibrate
+from cosearch.model.tokens import Stream
 from cosearch.model.formats import IntegerQuantizer
 from cosearch.spec import BlockSpec, ModelSpec, TaskShape
 from cosearch.workload import OperatorKind, workload
@@ -64,19 +65,19 @@ class Reference(nn.Module):
         for block in model.blocks:
             layer = nn.TransformerEncoderLayer(
                 spec.dim,
-                block.heads,
-                dim_feedforward=block.fc1.weight.shape[0],
+                block.mixer.asked,
+                dim_feedforward=block.mlp.fc1.weight.shape[0],
                 dropout=0.0,
                 activation="gelu",
                 layer_norm_eps=1e-6,
                 batch_first=True,
                 norm_first=True,
             )
-            state = {"self_attn.in_proj_weight": block.qkv.weight, "self_attn.in_proj_bias": block.qkv.bias}
+            state = {"self_attn.in_proj_weight": block.mixer.qkv.weight, "self_attn.in_proj_bias": block.mixer.qkv.bias}
             names = {
-                "self_attn.out_proj": block.proj,
-                "linear1": block.fc1,
-                "linear2": block.fc2,
+                "self_attn.out_proj": block.mixer.proj,
+                "linear1": block.mlp.fc1,
+                "linear2": block.mlp.fc2,
                 "norm1": block.norm1,
                 "norm2": block.norm2,
             }
@@ -173,14 +174,14 @@ def test_pruned_tokens_do_not_matter_but_the_fused_one_does() -> None:
     model = build_model(make_spec("prune")).eval()
     block = model.blocks[0]
     x = torch.randn(1, 13, 16, generator=torch.Generator().manual_seed(2))
-    _, _, attention = block._attention(block.norm1(x), None)
+    attention = block.mixer(block.norm1(x), None).map
     assert attention is not None
     scores = attention[0, :, 0, 1:].mean(0)
     best = scores.topk(8).indices.sort().values + 1
     taken: list[Tensor] = []
     block.norm2.register_forward_pre_hook(lambda m, args: taken.append(args[0]))
-    block(x, None)
-    added = x + block.proj(block._attention(block.norm1(x), None)[0])
+    block(Stream(x))
+    added = x + block.mixer(block.norm1(x), None).out
     assert taken[0].shape == (1, 10, 16)
     assert torch.equal(taken[0][:, 0], added[:, 0])
     assert torch.equal(taken[0][:, 1:9], added[:, best])
@@ -250,9 +251,9 @@ def test_both_operands_of_every_product_are_quantised(method: str, bits: int) ->
 def test_weights_and_activations_may_have_different_widths() -> None:
     block = BlockSpec(heads=2, mlp_hidden=12, weight_bits=2, activation_bits=32)
     model = build_model(ModelSpec(task=TASK, patch=4, dim=8, blocks=(block,), edge_bits=8))
-    assert model.blocks[0].qkv.weight_quantizer is not None
-    assert model.blocks[0].qkv.input_quantizer is None
-    assert model.blocks[0].softmax_quantizer is None
+    assert model.blocks[0].mixer.qkv.weight_quantizer is not None
+    assert model.blocks[0].mixer.qkv.input_quantizer is None
+    assert model.blocks[0].mixer.softmax_quantizer is None
     widths = {q.bits for q in model.modules() if isinstance(q, IntegerQuantizer)}
     assert widths == {2, 8}
     model(draw()).sum().backward()
