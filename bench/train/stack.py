@@ -24,7 +24,7 @@ from cosearch.spec import FLOAT_BITS, BlockSpec, ModelSpec
 from cosearch.train import Recipe, score, stackable, train, train_stack
 from cosearch.train.batches import Batches
 from cosearch.train.loop import steps as steps_alone
-from cosearch.train.stack import drawn
+from cosearch.train.stack import drawn_for_all
 from cosearch.train.stack import steps as steps_stacked
 from cosearch.train.stacked import StackedTransformer
 
@@ -131,7 +131,7 @@ def throughput(task: Task, rounds: int) -> list[str]:
     batches = Batches(task.train, task)
     lines = [
         f"| model | not steps, s | alone, ms a step | {' | '.join(f'{n} together' for n in STACKS)} | alone, an hour "
-        f"| {STACKS[-2]} together, an hour | gain | data, share of a step | stacked by `train_stack` |",
+        f"| {STACKS[-1]} together, an hour | gain | data, share of a step | stacked by `train_stack` |",
         "|---|---:|---:|" + "---:|" * len(STACKS) + "---:|---:|---:|---:|---|",
     ]
     for size in SIZES:
@@ -142,10 +142,10 @@ def throughput(task: Task, rounds: int) -> list[str]:
             for count, run in runs.items():
                 times[count].append(seconds(run) / count)
         step = {count: quartile(values) for count, values in times.items()}
-        rest, best = one_by_one(spec, task, batches), STACKS[-2]
+        rest, best = one_by_one(spec, task, batches), STACKS[-1]
         hour = {count: 3600 / (rest + RECIPE.steps * value) for count, value in step.items()}
         generators = [torch.Generator().manual_seed(index) for index in range(best)]
-        data = quartile([seconds(lambda g=generators: drawn(batches, RECIPE, g)) / best for _ in range(rounds)])
+        data = quartile([seconds(lambda g=generators: drawn_for_all(batches, RECIPE, g)) / best for _ in range(rounds)])
         gains = " | ".join(f"{step[n] * 1e3:.2f} ({step[1] / step[n]:.2f}x)" for n in STACKS)
         lines.append(
             f"| {size} | {rest:.2f} | {step[1] * 1e3:.2f} | {gains} | {hour[1]:.0f} | {hour[best]:.0f} "

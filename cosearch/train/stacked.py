@@ -19,9 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cosearch.model import Block, VisionTransformer
+from cosearch.model import VisionTransformer
 from cosearch.model.formats import IntegerQuantizer
 from cosearch.model.tokens import class_scores, merge, prune
+from cosearch.spec import BlockSpec
 from cosearch.train.kernels import fake_quantize, layer_norm, rounded, stem_product, steps_of
 
 __all__ = ["StackedTransformer"]
@@ -63,8 +64,8 @@ class StackedTransformer:
         token = parameters["class_token"][:, None, None].expand(-1, batch, -1, -1)
         x = torch.cat((token, patches), dim=2) + parameters["position"][:, None]
         size: Tensor | None = None
-        for index, block in enumerate(one.blocks):
-            x, size = self._block(f"blocks.{index}", cast(Block, block), x, size)
+        for index, block in enumerate(one.spec.blocks):
+            x, size = self._block(f"blocks.{index}", block, x, size)
         logits = self._linear("head", self._norm("norm", x[:, :, 0]))
         return logits.view(count, batch, one.spec.task.labels, one.spec.task.classes)
 
@@ -101,25 +102,27 @@ class StackedTransformer:
         windows = images.unfold(3, side, stem.patch).unfold(4, side, stem.patch)
         return windows.permute(0, 1, 3, 4, 2, 5, 6).reshape(*images.shape[:2], stem.rows * stem.columns, -1)
 
-    def _block(self, name: str, block: Block, x: Tensor, size: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def _block(self, name: str, block: BlockSpec, x: Tensor, size: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Returns tokens (models, batch, kept, dim) and sizes (models * batch, kept); see `cosearch.model.Block`."""
         models, batch, _, dim = x.shape
-        context, keys, attention = self._attention(name, block, self._norm(f"{name}.norm1", x), size)
-        x = x + self._linear(f"{name}.proj", context)
-        if block.method == "merge":
+        mixed, keys, attention = self._attention(f"{name}.mixer", block, self._norm(f"{name}.norm1", x), size)
+        x = x + mixed
+        if block.keep_tokens is not None:
             flat = x.flatten(0, 1)
-            size = torch.ones_like(flat[:, :, 0]) if size is None else size
-            flat, size = merge(flat, size, self._metric(name, keys.detach()), block.kept - 1)
+            if self._one.spec.token_method == "merge":
+                size = torch.ones_like(flat[:, :, 0]) if size is None else size
+                metric = self._metric(f"{name}.reduction", keys.detach())
+                flat, size = merge(flat, size, metric, block.keep_tokens)
+            else:
+                flat = prune(flat, class_scores(attention), block.keep_tokens)
             x = flat.view(models, batch, -1, dim)
-        elif block.method == "prune":
-            x = prune(x.flatten(0, 1), class_scores(attention), block.kept - 1).view(models, batch, -1, dim)
-        hidden = F.gelu(self._linear(f"{name}.fc1", self._norm(f"{name}.norm2", x)))
-        return x + self._linear(f"{name}.fc2", hidden), size
+        hidden = F.gelu(self._linear(f"{name}.mlp.fc1", self._norm(f"{name}.norm2", x)))
+        return x + self._linear(f"{name}.mlp.fc2", hidden), size
 
-    def _attention(self, name: str, block: Block, x: Tensor, size: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns the context and, with models and batch as one axis, the keys and the softmax."""
+    def _attention(self, name: str, block: BlockSpec, x: Tensor, size: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns what is added to the stream and, with models and batch as one axis, the keys and the softmax."""
         models, batch, tokens, dim = x.shape
-        heads, depth = block.heads, block.depth
+        heads, depth = block.heads, dim // block.heads
         qkv = self._linear(f"{name}.qkv", x).view(models, batch, tokens, 3, heads, depth)
         qkv = qkv.permute(3, 0, 1, 4, 2, 5).contiguous()
         qkv = self._fake(f"{name}.qkv_quantizer", qkv.view(3, models, -1), transposed=True)
@@ -134,7 +137,7 @@ class StackedTransformer:
         context = torch.bmm(attention.mT, v).view(models, batch, heads, tokens, depth)
         context = context.transpose(2, 3).reshape(models, batch, tokens, dim)
         shape = (models * batch, heads, tokens)
-        return context, k.view(*shape, depth), attention.view(*shape, tokens).mT
+        return self._linear(f"{name}.proj", context), k.view(*shape, depth), attention.view(*shape, tokens).mT
 
     def _metric(self, name: str, keys: Tensor) -> Tensor:
         """Returns unit vectors, shape (models * batch, tokens - 1, depth)."""

@@ -80,16 +80,16 @@ def test_values_on_the_edge_of_the_range_are_clipped_as_alone(task):
     models = ready([spec(task, 2), spec(task, 4)], task)
     with torch.no_grad():
         for model in models:
-            quantizer, weight = model.blocks[0].fc1.weight_quantizer, model.blocks[0].fc1.weight
+            quantizer, weight = model.blocks[0].mlp.fc1.weight_quantizer, model.blocks[0].mlp.fc1.weight
             quantizer.scale.fill_(0.25)
             weight.copy_(0.25 * torch.randint(-8, 8, weight.shape, generator=torch.Generator().manual_seed(1)))
     images, labels = drawn(task, 2)
     stack = StackedTransformer(models)
     stack_losses(stack(images), labels, 0.0).sum().backward()
-    found = stack.parameters["blocks.0.fc1.weight"].grad
+    found = stack.parameters["blocks.0.mlp.fc1.weight"].grad
     for index, model in enumerate(models):
         F.cross_entropy(model(images[index]).flatten(0, 1), labels[index].flatten()).backward()
-        expected = model.blocks[0].fc1.weight.grad
+        expected = model.blocks[0].mlp.fc1.weight.grad
         assert torch.equal(found[index] == 0, expected == 0)
         assert (expected == 0).any()
         assert (expected != 0).any()
