@@ -8,11 +8,16 @@ best = pick(summary.front, "knee")
 from cosearch.session.prepare import Prepared, begin, build_problem, make_sampler, reopen, run_metrics
 from cosearch.session.results import export, read_front, write_page
 from cosearch.session.run import Silent, Summary, run
+from cosearch.session.verify import Plan, Unheard, Verified, VerifyListener, verify
 
 __all__ = [
+    "Plan",
     "Prepared",
     "Silent",
     "Summary",
+    "Unheard",
+    "Verified",
+    "VerifyListener",
     "begin",
     "build_problem",
     "export",
@@ -21,5 +26,6 @@ __all__ = [
     "reopen",
     "run",
     "run_metrics",
+    "verify",
     "write_page",
 ]

@@ -13,5 +13,6 @@ from __future__ import annotations
 
 from cosearch.track.location import Location, locate, ui_command
 from cosearch.track.tracker import Tracker, log_run
+from cosearch.track.verified import log_verification
 
-__all__ = ["Location", "Tracker", "locate", "log_run", "ui_command"]
+__all__ = ["Location", "Tracker", "locate", "log_run", "log_verification", "ui_command"]

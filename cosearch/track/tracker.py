@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-__all__ = ["MEMBERS", "Tracker", "log_run"]
+__all__ = ["MEMBERS", "PARENT", "Tracker", "log_batches", "log_run"]
 
 MEMBERS = 100
 """Front members that get a run of their own; the table and the JSON hold all of them."""
@@ -205,7 +205,7 @@ class Tracker:
         metrics: Sequence[tuple[str, float, int, int]] = (),
         parameters: Mapping[str, str] | None = None,
     ) -> None:
-        _log(self._client, run_id, metrics=metrics, parameters=parameters or {})
+        log_batches(self._client, run_id, metrics=metrics, parameters=parameters or {})
 
     def _write_table(self, front: Front) -> None:
         columns = table(front)
@@ -348,7 +348,7 @@ def _describe(client: MlflowClient, run: Run, parameters: Mapping[str, Any], fil
     machine = environment()
     wanted = flat({**parameters, "environment": {**machine, "packages": machine["packages"]["cosearch"]}})
     known = run.data.params
-    _log(client, run.info.run_id, parameters={name: text for name, text in wanted.items() if name not in known})
+    log_batches(client, run.info.run_id, parameters={name: text for name, text in wanted.items() if name not in known})
     for name, text in wanted.items():
         if known.get(name, text) != text:  # MLflow's parameters cannot be changed
             client.set_tag(run.info.run_id, f"changed.{name}"[:250], text)
@@ -363,7 +363,7 @@ def _last_steps(client: MlflowClient, run: Run) -> dict[str, int]:
     return {name: max(m.step for m in client.get_metric_history(run_id, name)) for name in run.data.metrics}
 
 
-def _log(
+def log_batches(
     client: MlflowClient,
     run_id: str,
     *,
