@@ -124,7 +124,7 @@ def main() -> None:
     lines = [
         "# Recipes",
         "",
-        f"`digit-pairs`, 16 x 16; dim 32, 2 blocks, MLP 64, patch 8 with overlap, edges in 8 bits;",
+        "`digit-pairs`, 16 x 16; dim 32, 2 blocks, MLP 64, patch 8 with overlap, edges in 8 bits;",
         f"{BASE['steps']} steps of batch {Recipe().batch}, all else at `Recipe`'s defaults but for what a row names.",
         f"Share of labels read right on the 1,024 validation images: mean ± standard deviation of {seeds} seeds. CPU",
         "seconds are a training's mean, that of a twin included, that of the large teacher (trained once for all) not.",
