@@ -5,6 +5,7 @@ Shapes as in `cosearch.hardware.groups`: a field has shape (attentions, 1), acce
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, fields
 
 import numpy as np
@@ -118,7 +119,11 @@ class AttentionChain:
 
 
 def attention_chains(workload: Workload) -> tuple[AttentionChain, ...]:
-    """Returns the attentions of ``workload``: a product, vector operators up to a softmax, a product of its output."""
+    """Returns the attentions of ``workload``: a product, vector operators up to a softmax, a product of its output.
+
+    Scores that are read twice (LookupViT's, there and back) must be kept as a whole, and are none.
+    """
+    readers = Counter(name for op in workload.operators for name in dict.fromkeys(op.inputs))
     maker = {op.output: position for position, op in enumerate(workload.operators)}
     found = []
     for position, op in enumerate(workload.operators):
@@ -130,7 +135,8 @@ def attention_chains(workload: Workload) -> tuple[AttentionChain, ...]:
             between.insert(0, source)
             source = maker.get(workload.operators[source].inputs[0])
         context = next((i for i, other in enumerate(workload.operators) if _multiplies(other, op.output)), None)
-        if source is not None and context is not None:
+        alone = source is not None and readers[workload.operators[source].output] == 1
+        if source is not None and context is not None and alone:
             found.append(AttentionChain(scores=source, between=tuple(between), context=context))
     return tuple(found)
 

@@ -35,6 +35,24 @@ OPERATIONS_PER_VALUE: Mapping[OperatorKind, int] = {
     OperatorKind.SELECT: 1,
     # multiply and accumulate with the weight, scale by the reciprocal of the weights' sum; gathering rides along
     OperatorKind.MERGE: 3,
+    # compare with zero
+    OperatorKind.RELU: 1,
+    # i-exp as for softmax (7), add one, times the reciprocal: as many divisions as values, see below (assumption: the
+    # exponential of I-BERT, algorithm 3, for want of a published integer sigmoid)
+    OperatorKind.SIGMOID: 9 + 16,
+    # multiply, and scale the product
+    OperatorKind.MULTIPLY: 2,
+    # multiply by a constant and add another, in integers: dyadic scale, shift, add
+    OperatorKind.AFFINE: 2,
+    # times the row's reciprocal
+    OperatorKind.DIVIDE: 1,
+    # accumulate; the reciprocal of the count is a constant, and folds into a scale
+    OperatorKind.POOL: 1,
+    # logarithm and exponential by shift and polynomial of degree 2 (6 each, as I-BERT's i-exp), times the exponent
+    # (assumption)
+    OperatorKind.POWER: 13,
+    # move a value
+    OperatorKind.GATHER: 1,
 }
 """Lane operations for each value that the operator works on."""
 
@@ -42,6 +60,7 @@ OPERATIONS_PER_ROW: Mapping[OperatorKind, int] = {
     OperatorKind.SOFTMAX: 16,  # one 16-bit division, a bit a step (assumption)
     OperatorKind.LAYERNORM: 88,  # i-sqrt: 4 steps (I-BERT, algorithm 4) of division, add, shift; then one division
     OperatorKind.MERGE: 16,  # one division
+    OperatorKind.DIVIDE: 16,  # one division
 }
 """Lane operations for each row, on top."""
 

@@ -72,7 +72,7 @@ def _block(rng: random.Random, mixer: str, keep: int | None, dim: int, formats: 
         sparsity = (1, 1)
     step = sparsity[1]
     weights, activations = rng.choice(formats), rng.choice(formats)
-    if rng.random() < 0.2:
+    if rng.random() < 0.2 and "fp32" in formats:
         weights = activations = "fp32"
     weight_bits, weight_format = bits_and_format(weights)
     activation_bits, activation_format = bits_and_format(activations)

@@ -14,7 +14,11 @@ from cosearch.workload import Operator, OperatorKind, Tensor, Workload
 
 __all__ = ["RowOperator", "row_operators"]
 
-_POINTWISE = (OperatorKind.SOFTMAX, OperatorKind.LAYERNORM, OperatorKind.GELU, OperatorKind.ADD)
+_POINTWISE = (
+    *(OperatorKind.SOFTMAX, OperatorKind.LAYERNORM, OperatorKind.GELU, OperatorKind.ADD, OperatorKind.RELU),
+    *(OperatorKind.SIGMOID, OperatorKind.MULTIPLY, OperatorKind.AFFINE, OperatorKind.DIVIDE, OperatorKind.POWER),
+)
+_CHOOSING = (OperatorKind.MERGE, OperatorKind.GATHER, OperatorKind.POOL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +64,7 @@ def row_operators(workload: Workload) -> tuple[RowOperator, ...]:
     found: list[RowOperator] = []
     for op in workload.operators:
         seen = _seen(op, tensors, rows)
-        if op.kind is OperatorKind.MERGE:
+        if op.kind in _CHOOSING:
             rows[op.output] = tensors[op.output].elements // op.n
         elif seen.tileable:
             rows[op.output] = op.m
@@ -83,6 +87,8 @@ def _seen(op: Operator, tensors: Mapping[str, Tensor], rows: Mapping[str, int]) 
         candidates: Sequence[str] = read[:1] if op.weights or len(read) > 1 else ()
         if op.weights and read[0] not in written:  # the image, in patches
             window, by_row = op.k, read[:1]
+        elif not op.weights and rows.get(read[0]) == op.k:  # summed over its rows (linear attention), or it may be
+            candidates = ()
     else:
         candidates = read if pointwise else ()
     by_row += [name for name in candidates if rows.get(name) == op.m or shifted]

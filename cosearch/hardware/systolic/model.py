@@ -114,8 +114,9 @@ def _moved(rows: Layout, arrays: SystolicArrays, dataflow: str, pinned: Floats) 
 
 
 def _in_one_pass(moved: _Moved, rows: Layout, arrays: SystolicArrays, dataflow: str) -> _Moved:
-    """Returns ``moved`` with attentions in a single pass where arrays take it."""
-    assert rows.shapes is not None
+    """Returns ``moved`` with attentions in a single pass where arrays take it; itself where there is no attention."""
+    if rows.shapes is None:
+        return moved
     products, n = rows.groups.macs.shape[0], len(arrays)
     t = moved.traffic
     (s_rows, s_of), (c_rows, c_of) = rows.roles[Role.SCORES], rows.roles[Role.CONTEXT]
