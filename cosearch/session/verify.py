@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from cosearch.errors import NotFoundError, UserError
+from cosearch.errors import NotFoundError, StoreError, UserError
 from cosearch.evaluator import Metric
 from cosearch.front import Front, pick
 from cosearch.plugins import EVALUATORS, PluginRef
@@ -206,9 +206,13 @@ class _Book:
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         self._lines = len(lines)
         self.trainings: dict[str, Training] = {}
-        for line in lines:
-            entry = json.loads(line)
-            self.trainings[entry.pop("key")] = Training(**entry)
+        for number, line in enumerate(lines, start=1):
+            try:
+                entry = json.loads(line)
+                key = entry.pop("key")
+                self.trainings[key] = Training(**entry)
+            except (AttributeError, KeyError, TypeError) as error:
+                raise StoreError(f"{path}: line {number} is no training; remove it, and verify again") from error
 
     def add(self, found: Mapping[str, Training]) -> None:
         """Makes trainings durable."""
