@@ -18,6 +18,7 @@ from cosearch.imported.adopting import AdoptedModel, adopt, as_model, with_pixel
 from cosearch.imported.loading import ImportedModule, load_module
 from cosearch.imported.post_training import ROUNDINGS, quantise, with_weights
 from cosearch.imported.reading import workload_of
+from cosearch.imported.space_file import space_of
 from cosearch.imported.weights import adopted_from_file, adopted_from_reference, adopted_to_bytes
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "as_model",
     "load_module",
     "quantise",
+    "space_of",
     "with_pixels_of",
     "with_weights",
     "workload_of",
