@@ -60,22 +60,25 @@ class LookupExchange(Exchange):
     tokens depends on their number, one set of weights serves several numbers.
     """
 
-    def __init__(self, spec: ModelSpec, block: BlockSpec, tokens: int) -> None:
+    def __init__(self, spec: ModelSpec, block: BlockSpec, tokens: int, *, writes: bool) -> None:
         super().__init__()
         dim, rows, name = spec.dim, spec.patches, block.activations_in
         self.heads, self.depth = block.heads, dim // block.heads
         gain = 1 / math.sqrt(4 * len(spec.blocks))
-        self.ask, self.tell, self.back = (nn.LayerNorm(dim, eps=EPSILON) for _ in range(3))
+        self.ask, self.tell = nn.LayerNorm(dim, eps=EPSILON), nn.LayerNorm(dim, eps=EPSILON)
         self.q = block_linear(block, dim, dim, rows=tokens)
         self.kv = block_linear(block, dim, 2 * dim, rows=rows)
         self.proj = block_linear(block, dim, dim, rows=tokens, gain=gain)
-        self.v = block_linear(block, dim, dim, rows=tokens)
-        self.out = block_linear(block, dim, dim, rows=rows, gain=gain)
         self.q_quantizer = operand(name, tokens * dim)
         self.k_quantizer = operand(name, rows * dim)
         self.read_v_quantizer = operand(name, rows * dim, axis=-2)
-        self.write_v_quantizer = operand(name, tokens * dim, axis=-2)
         self.read_quantizer = operand(name, self.heads * tokens * rows, signed=False)
+        if not writes:
+            return
+        self.back = nn.LayerNorm(dim, eps=EPSILON)
+        self.v = block_linear(block, dim, dim, rows=tokens)
+        self.out = block_linear(block, dim, dim, rows=rows, gain=gain)
+        self.write_v_quantizer = operand(name, tokens * dim, axis=-2)
         self.write_quantizer = operand(name, self.heads * tokens * rows, signed=False)
 
     def read(self, stream: Stream) -> tuple[Stream, Tensor]:
@@ -110,10 +113,11 @@ class MemoryExchange(Exchange):
     here, not patches of their own.
     """
 
-    def __init__(self, spec: ModelSpec, block: BlockSpec, tokens: int) -> None:
+    def __init__(self, spec: ModelSpec, block: BlockSpec, tokens: int, *, writes: bool) -> None:
         super().__init__()
         self.reader = _Linear(spec, block, asking=tokens, asked=spec.patches)
-        self.writer = _Linear(spec, block, asking=spec.patches, asked=tokens)
+        if writes:
+            self.writer = _Linear(spec, block, asking=spec.patches, asked=tokens)
 
     def read(self, stream: Stream) -> tuple[Stream, None]:
         """Returns the stream with richer process tokens."""
@@ -147,11 +151,15 @@ class _Linear(nn.Module):
         return divided(by_state(q, k, told.unsqueeze(1), self.state_quantizer))
 
 
-def make_exchange(spec: ModelSpec, block: BlockSpec, tokens: int) -> Exchange | None:
-    """Returns what core tokens exchange around a block; None where there are none."""
+def make_exchange(spec: ModelSpec, index: int) -> Exchange | None:
+    """Returns what core tokens exchange around block ``index``; None where there are none.
+
+    After the last block nothing is written, as nobody reads the image's tokens any more.
+    """
     if spec.core_tokens is None:
         return None
-    return (LookupExchange if spec.token_method == "lookup" else MemoryExchange)(spec, block, tokens)
+    kind = LookupExchange if spec.token_method == "lookup" else MemoryExchange
+    return kind(spec, spec.blocks[index], spec.tokens[index][0], writes=index < len(spec.blocks) - 1)
 
 
 def _apply(quantizer: nn.Module | None, x: Tensor) -> Tensor:

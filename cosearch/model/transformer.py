@@ -79,7 +79,8 @@ class Block(nn.Module):
         self.reduction = make_reduction(spec, index)
         self.norm2 = make_norm(spec.norm, spec.dim) if block.mlp != "none" else None
         self.mlp = MLP(spec, block, after) if block.mlp != "none" else None
-        self.exchange = make_exchange(spec, block, before)
+        self.exchange = make_exchange(spec, index)
+        self.writes = index < len(spec.blocks) - 1
 
     def forward(self, stream: Stream, *, reducing: bool = True) -> Stream:
         """Returns the stream after the block; with ``reducing`` off, all its tokens."""
@@ -93,7 +94,7 @@ class Block(nn.Module):
                 stream = self.reduction(stream, mixed)
         if self.mlp is not None and self.norm2 is not None:
             stream = stream._replace(x=stream.x + self.mlp(self.norm2(stream.x)))
-        return stream if self.exchange is None else self.exchange.write(stream, kept)
+        return self.exchange.write(stream, kept) if self.exchange is not None and self.writes else stream
 
 
 class VisionTransformer(nn.Module):
@@ -128,9 +129,10 @@ class VisionTransformer(nn.Module):
 
     def progress(self, done: float) -> None:
         """Tells the parts that change in the course of a training what share of it is done."""
-        for module in self.modules():
-            if isinstance(module, ProgressiveBatchNorm):
-                module.progress(done)
+        if self.spec.norm == "batchnorm":
+            for module in self.modules():
+                if isinstance(module, ProgressiveBatchNorm):
+                    module.progress(done)
 
     def _embedded(self, images: Tensor) -> Stream:
         spec, patches = self.spec, self.stem(images)

@@ -30,7 +30,7 @@ from cosearch.space.side import ATTEMPTS
 from cosearch.space.space import Space
 from cosearch.space.templates import MODEL_RULES, accelerator_rules
 from cosearch.space.vit import DERIVED, ModelSide
-from cosearch.spec import Scalar, TaskShape
+from cosearch.spec import TOKEN_METHODS, Scalar, TaskShape
 from cosearch.yamlfile import read_yaml, shown
 
 __all__ = ["build_space", "load_space"]
@@ -283,10 +283,13 @@ def _check_model(section: _Section, fields: Sequence[Field], task: TaskShape) ->
     reduces = {*by_name["token_method"].domain.values(), by_name["token_method"].otherwise} - {"none", None}
     if reduces and "keep" not in section.settings:
         section.fail("keep", f"is missing, but token_method can be {min(map(str, reduces))}", "add it, or write none")
-    if reduces and by_name["stages"].domain.values()[0] == 1:
+    if any(not TOKEN_METHODS[str(name)].core for name in reduces) and by_name["stages"].domain.values()[0] == 1:
         section.fail("stages", "is 1, so no block ever reduces its tokens", "write 2 or more, or token_method: none")
     if not reduces and not by_name["keep"].fixed:
         section.fail("keep", "is searched, but token_method is always none", "remove it, or add prune or merge")
+    for side in ("weight", "activation", "edge"):
+        if {f"{side}_bits", f"{side}_format"} <= set(section.settings):
+            section.fail(f"{side}_format", f"stands beside {side}_bits", f"write one of them; int8 is {side}_bits 8")
 
 
 def _check_accelerator(section: _Section, fields: Sequence[Field], make: Callable[..., object]) -> None:

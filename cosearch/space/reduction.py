@@ -4,9 +4,11 @@ A model of ``depth`` blocks is cut into ``s = min(stages, depth)`` stages. Stage
 ``floor((i + 1) * depth / s) - 1``; tokens are reduced in the last block of each stage but the last. Twelve blocks in
 four stages reduce in blocks 2, 5 and 8.
 
-A keep ratio r takes t image tokens to ``ceil(r * t)``, at least 2 where they are pruned (one kept, one fused) and at
-least ``t - floor(t / 2)`` where they are merged (one half of the tokens can vanish into the other half). As many ratios
-give the same count, the count decides what a ratio means; `schedules` picks one ratio for each meaning.
+A method with core tokens has as many in every block: one ratio says how many of the stem's tokens there are.
+
+A keep ratio r takes t image tokens to ``ceil(r * t)``, but to no fewer than the method can leave: 2 where they are
+pruned (one kept, one fused), ``t - floor(t / 2)`` where they are merged (one half can vanish into the other half). As
+many ratios give the same count, the count decides what a ratio means; `schedules` picks one ratio for each meaning.
 """
 
 from __future__ import annotations
@@ -16,23 +18,26 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from cosearch.space.domains import Domain, Float
+from cosearch.spec import TOKEN_METHODS
 
 __all__ = ["kept", "reduction_blocks", "schedules"]
 
 
-def reduction_blocks(depth: int, stages: int) -> tuple[int, ...]:
-    """Returns the blocks (from 0) that reduce their tokens: one fewer than there are stages, or than blocks."""
+def reduction_blocks(depth: int, stages: int, method: str = "") -> tuple[int, ...]:
+    """Returns the blocks (from 0) that reduce their tokens: one fewer than there are stages, or than blocks.
+
+    Of a method with core tokens it is the first.
+    """
+    if method and TOKEN_METHODS[method].core:
+        return (0,)
     count = min(stages, depth)
     return tuple((i + 1) * depth // count - 1 for i in range(count - 1))
 
 
 def kept(method: str, ratio: float, tokens: int) -> int:
     """Returns how many of ``tokens`` image tokens go on; all of them for the method ``none``."""
-    if method == "none":
-        return tokens
-    least = 2 if method == "prune" else tokens - tokens // 2
     # 0.55 * 100 is a little above 55 in floating point, and means 55
-    return min(tokens, max(least, math.ceil(round(ratio * tokens, 9))))
+    return min(tokens, max(TOKEN_METHODS[method].least(tokens), math.ceil(round(ratio * tokens, 9))))
 
 
 def _chain(method: str, ratio: float, tokens: int, length: int) -> tuple[int, ...]:

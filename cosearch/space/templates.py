@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal, get_args, get_origin, get_type_hints
 
+from cosearch.formats import NUMBER_FORMATS
 from cosearch.space.document import Rule
-from cosearch.spec import FLOAT_BITS, TOKEN_METHODS
+from cosearch.spec import FLOAT_BITS, MIXERS, MLPS, NORMS, POOLS, TOKEN_METHODS
 
-__all__ = ["MODEL_RULES", "accelerator_rules"]
+__all__ = ["MODEL_RULES", "SPARSITIES", "TRAIN", "accelerator_rules"]
+
+TRAIN = "train_"
+"""What the names of fields that change a model's recipe begin with."""
+
+SPARSITIES = ("1:1", "1:2", "2:4", "1:4", "4:8", "2:8", "1:8")
+"""N:M sparsities that weights can have, 1:1 for none."""
 
 _BITS = "integers have 2 to 16 bits, and 32 stands for floating point"
 
@@ -27,6 +35,35 @@ def _bits(name: str, description: str, per: str) -> Rule:
         also=(FLOAT_BITS,),
         per=per,
         default=FLOAT_BITS,
+    )
+
+
+def _format(name: str, description: str, per: str) -> Rule:
+    signed = tuple(found.name for found in NUMBER_FORMATS.values() if found.signed and found.name != "ternary_packed")
+    return Rule(
+        name=f"{name}_format",
+        kind=str,
+        description=f"{description}; in place of {name}_bits.",
+        options=("", *signed),
+        per=per,
+        default="",
+    )
+
+
+def _one_of(name: str, description: str, options: Iterable[str], default: str, per: str = "") -> Rule:
+    known = tuple(options)
+    text = f"{description}: one of {', '.join(known)}."
+    return Rule(name=name, kind=str, description=text, options=known, default=default, per=per)
+
+
+def _trained(name: str, kind: type, low: float, high: float, need: str) -> Rule:
+    return Rule(
+        name=f"{TRAIN}{name}",
+        kind=kind,
+        description=f"The recipe's {name}, as part of the candidate.",
+        need=need,
+        low=low,
+        high=high,
     )
 
 
@@ -49,7 +86,11 @@ _VIT = (
     _whole("stem_hidden", 0, "it is 0 or more", "Hidden units of a two-layer stem; 0 is one linear projection.", 0),
     _whole("dim", 1, "a token has at least 1 value", "Width of a token."),
     _whole("depth", 1, "a model has at least 1 block", "Number of transformer blocks."),
+    _one_of("mixer", "How tokens are mixed", MIXERS, "softmax", "block"),
     _whole("heads", 1, "attention has at least 1 head", "Attention heads; they divide dim.", per="block"),
+    _whole("query_heads", 0, "it is 0 or more", "Heads that ask; 0 for all.", 0, "block"),
+    _whole("kv_heads", 0, "it is 0 or more", "Heads of keys and values; 0 for as many as ask.", 0, "block"),
+    _one_of("mlp", "Kind of MLP", MLPS, "gelu", "block"),
     Rule(
         name="mlp_ratio",
         kind=float,
@@ -59,13 +100,11 @@ _VIT = (
         per="block",
         required=True,
     ),
-    Rule(
-        name="token_method",
-        kind=str,
-        description=f"How tokens are reduced: one of {', '.join(TOKEN_METHODS)}.",
-        options=tuple(TOKEN_METHODS),
-        default="none",
-    ),
+    _whole("rank", 0, "it is 0 or more", "Rank of a block's linear layers; 0 leaves them whole.", 0, "block"),
+    _one_of("sparsity", "Weights that are kept of each group", SPARSITIES, "1:1", "block"),
+    _one_of("norm", "Kind of normalisation", NORMS, "layernorm"),
+    _one_of("pool", "What the head reads", POOLS, "class"),
+    _one_of("token_method", "How tokens are reduced", TOKEN_METHODS, "none"),
     Rule(
         name="stages",
         kind=int,
@@ -88,6 +127,22 @@ _VIT = (
     _bits("weight_bits", "Width of a block's weights", "block"),
     _bits("activation_bits", "Width of the inputs of a block's matrix products", "block"),
     _bits("edge_bits", "Width of weights and inputs of the stem and the head", ""),
+    _format("weight", "Number format of a block's weights", "block"),
+    _format("activation", "Number format of the inputs of a block's matrix products", "block"),
+    _format("edge", "Number format of weights and inputs of the stem and the head", ""),
+    _trained("steps", int, 1, math.inf, "a training has at least 1 step"),
+    _trained("optimizer", str, 0, 0, ""),
+    _trained("lr", float, 1e-12, math.inf, "a learning rate is above 0"),
+    _trained("matrix_lr", float, 1e-12, math.inf, "a learning rate is above 0"),
+    _trained("weight_decay", float, 0, math.inf, "it is 0 or more"),
+    _trained("label_smoothing", float, 0, 0.999, "it is 0 to below 1"),
+    _trained("shift", int, 0, math.inf, "it is 0 or more"),
+    _trained("mixup", float, 0, 1, "it is a share, 0 to 1"),
+    _trained("cutmix", float, 0, 1, "it is a share, 0 to 1"),
+    _trained("erase", float, 0, 1, "it is a share, 0 to 1"),
+    _trained("distill", float, 0, 1, "it is a weight, 0 to 1"),
+    _trained("reduce_from", float, 0, 1, "it is a share, 0 to 1"),
+    _trained("quantise_from", float, 0, 1, "it is a share, 0 to 1"),
 )
 
 MODEL_RULES: Mapping[str, tuple[Rule, ...]] = {"vit": _VIT}

@@ -2,11 +2,16 @@
 
 Values that mean the same model are one point: keep ratios that leave the same number of tokens, MLP ratios that give
 the same number of hidden units, and every token method where no block reduces anything.
+
+What a block has no use for is not folded in this way: the heads of a pooling block, the ratio of an MLP that is not
+there, a rank that would make no layer smaller. Such points decode to one model, which is trained once, but are counted
+apart.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
@@ -17,7 +22,18 @@ from cosearch.space.expression import UncomputableError
 from cosearch.space.field import Constraint, Draft, Field, Resolved
 from cosearch.space.reduction import kept, reduction_blocks, schedules
 from cosearch.space.side import Side
-from cosearch.spec import BlockSpec, ModelSpec, Point, Scalar, TaskShape, Violation
+from cosearch.space.templates import TRAIN
+from cosearch.spec import (
+    MIXERS,
+    BlockSpec,
+    ModelSpec,
+    Point,
+    Scalar,
+    TaskShape,
+    Violation,
+    bits_and_format,
+    layer_rank,
+)
 from cosearch.workload import workload
 
 __all__ = ["DERIVED", "ModelSide", "hidden_units"]
@@ -133,15 +149,16 @@ class ModelSide(Side[ModelSpec]):
         keep, values = self.fields["keep"], draft.values
         exists = not item.fixed and self.holds(item, values, draft.troubles)
         method = str(self.take(draft, item, item.path)) if exists else self._resting_method(item)
-        length = len(reduction_blocks(values["depth"], self._stages))
+        length = self._length(method, values)
         domain, named = self._ratios(method, values, length, draft.troubles)
         ratios: tuple[float, ...] = ()
         if domain is not None:
             ratios = self._given_ratios(draft, keep, domain, named, length)
         counts = self._counts(method, ratios, values["tokens"], length)
         if all(count == values["tokens"] for count in counts):
-            method, domain, named = self._standing_for_all(item, exists, method, values, length)
+            method, domain, named = self._standing_for_all(item, exists, method, values)
             stands_for, effective = method, "none"
+            counts = (int(values["tokens"]),) * self._length(method, values)
         else:
             stands_for = effective = method
         shares = self._stand_ins(domain, stands_for, values["tokens"], counts)
@@ -152,6 +169,10 @@ class ModelSide(Side[ModelSpec]):
         filled = shares if domain is not None else (1.0,) * (length if keep.repeats is not None else 1)
         values["token_method"], values["kept"] = effective, counts
         values["keep"] = filled if keep.repeats is not None else filled[0]
+
+    def _length(self, method: str, values: Mapping[str, Any]) -> int:
+        """Returns how many reductions there are."""
+        return len(reduction_blocks(int(values["depth"]), self._stages, method))
 
     def _resting_method(self, item: Field) -> str:
         return str(item.domain.values()[0] if item.fixed else item.otherwise)
@@ -185,14 +206,14 @@ class ModelSide(Side[ModelSpec]):
         return tuple(counts)
 
     def _standing_for_all(
-        self, item: Field, exists: bool, method: str, values: Mapping[str, Any], length: int
+        self, item: Field, exists: bool, method: str, values: Mapping[str, Any]
     ) -> tuple[str, Domain | None, bool]:
         """Returns the method that stands for "nothing is reduced", with its ratios: ``none``, or the first that can."""
         for option in self._methods(item) if exists else ():
-            domain, named = self._ratios(option, values, length)
+            domain, named = self._ratios(option, values, self._length(option, values))
             if self._keeps_all(domain, option, int(values["tokens"])):
                 return option, domain, named
-        return method, *self._ratios(method, values, length)
+        return method, *self._ratios(method, values, self._length(method, values))
 
     @staticmethod
     def _methods(item: Field) -> list[str]:
@@ -225,9 +246,9 @@ class ModelSide(Side[ModelSpec]):
         if item.name != "token_method":
             return super().ways(item, values)
         exists = not item.fixed and self.holds(item, values)
-        length = len(reduction_blocks(values["depth"], self._stages))
         sums = {"none": 0}
         for method in self._methods(item) if exists else (self._resting_method(item),):
+            length = self._length(method, values)
             domain, _ = self._ratios(method, values, length)
             full = self._keeps_all(domain, method, values["tokens"])
             sequences = 1 if domain is None else self._sequences(domain, method, values["tokens"], length)
@@ -284,28 +305,24 @@ class ModelSide(Side[ModelSpec]):
         depth = int(values["depth"])
         keep: dict[int, int] = {}
         tokens = values["tokens"]
-        for block, count in zip(reduction_blocks(depth, self._stages), values["kept"], strict=True):
+        where = reduction_blocks(depth, self._stages, values["token_method"])
+        for block, count in zip(where, values["kept"], strict=False):
             if count != tokens:
                 keep[block] = tokens = count
-        blocks = tuple(
-            BlockSpec(
-                heads=_entry(values["heads"], i),
-                mlp_hidden=hidden_units(_entry(values["mlp_ratio"], i), values["dim"]),
-                keep_tokens=keep.get(i),
-                weight_bits=_entry(values["weight_bits"], i),
-                activation_bits=_entry(values["activation_bits"], i),
-            )
-            for i in range(depth)
-        )
+        edge_bits, edge_format = _width(values, "edge", None)
         return ModelSpec(
             task=self.task,
             patch=values["patch"],
             dim=values["dim"],
-            blocks=blocks,
+            blocks=tuple(_block(values, i, keep.get(i)) for i in range(depth)),
             token_method=values["token_method"],
             overlap=values["overlap"],
             stem_hidden=values["stem_hidden"],
-            edge_bits=values["edge_bits"],
+            edge_bits=edge_bits,
+            edge_format=edge_format,
+            norm=values["norm"],
+            pool=values["pool"],
+            training=tuple((n.removeprefix(TRAIN), v) for n, v in values.items() if n.startswith(TRAIN)),
         )
 
     def _finish(self, draft: Draft) -> Resolved[ModelSpec]:
@@ -339,18 +356,17 @@ class ModelSide(Side[ModelSpec]):
     def _inverse(self, spec: ModelSpec, method: str) -> dict[str, Scalar]:
         """Returns a point that means ``spec`` if any with ``method`` does."""
         raw: dict[str, Scalar] = {
-            f"model.{n}": getattr(spec, n) for n in ("patch", "dim", "overlap", "stem_hidden", "edge_bits")
+            f"model.{n}": getattr(spec, n) for n in ("patch", "dim", "overlap", "stem_hidden", "norm", "pool")
         }
         raw |= {"model.depth": len(spec.blocks), "model.token_method": method}
-        hidden = _hidden_choices(self.fields["mlp_ratio"].domain, spec.dim)
+        raw |= {"model.edge_bits": spec.edge_bits, "model.edge_format": spec.edges_in}
+        raw |= {f"model.{TRAIN}{name}": value for name, value in spec.training}
         for i, block in enumerate(spec.blocks):
-            columns = {n: getattr(block, n) for n in ("heads", "weight_bits", "activation_bits")}
-            columns["mlp_ratio"] = hidden.get(block.mlp_hidden, block.mlp_hidden / spec.dim)
-            for name, value in columns.items():
+            for name, value in self._columns(spec, block).items():
                 raw[f"model.{name}[{i}]"] = value
                 raw.setdefault(f"model.{name}", value)
         keep = self.fields["keep"]
-        where = reduction_blocks(len(spec.blocks), self._stages)
+        where = reduction_blocks(len(spec.blocks), self._stages, method)
         tokens, counts = spec.patches, []
         for i in where:
             tokens = spec.blocks[i].keep_tokens or tokens
@@ -362,6 +378,82 @@ class ModelSide(Side[ModelSpec]):
             if keep.repeats is not None:
                 raw[name] = schedules(keep.domain, method, before, 1).get((after,), most)
         return raw
+
+    def _columns(self, spec: ModelSpec, block: BlockSpec) -> dict[str, Scalar]:
+        """Returns the values of the fields that make ``block``; of those that it has no use for, their first."""
+        hidden = _hidden_choices(self.fields["mlp_ratio"].domain, spec.dim)
+        columns: dict[str, Scalar] = {
+            "mixer": block.mixer,
+            "heads": block.heads,
+            "query_heads": block.query_heads,
+            "kv_heads": block.kv_heads,
+            "mlp": block.mlp,
+            "mlp_ratio": hidden.get(block.mlp_hidden, block.mlp_hidden / spec.dim),
+            "rank": block.rank,
+            "sparsity": f"{block.sparsity[0]}:{block.sparsity[1]}",
+            "weight_bits": block.weight_bits,
+            "activation_bits": block.activation_bits,
+            "weight_format": block.weights_in,
+            "activation_format": block.activations_in,
+        }
+        unused = {"rank": block.rank == 0, "mlp_ratio": block.mlp == "none", "heads": not MIXERS[block.mixer].heads}
+        unused |= {name: getattr(block, name) == 0 for name in ("query_heads", "kv_heads")}
+        for name, idle in unused.items():
+            domain = self.fields[name].domain
+            if idle and not domain.contains(columns[name]):
+                columns[name] = domain.from_unit(0.0)
+        if block.query_heads == 0 and not self.fields["query_heads"].domain.contains(0):
+            columns["query_heads"] = block.heads
+        return columns
+
+
+def _block(values: Mapping[str, Any], index: int, keep: int | None) -> BlockSpec:
+    """Returns block ``index``; what it has no use for is at its default."""
+    dim, entry = int(values["dim"]), {name: _entry(values[name], index) for name in _BLOCK_FIELDS}
+    mixer = MIXERS[entry["mixer"]]
+    heads = entry["heads"] if mixer.heads else 1
+    asked = entry["query_heads"] if mixer.map and entry["query_heads"] != heads else 0
+    shared = entry["kv_heads"] if mixer.map and entry["kv_heads"] != (asked or heads) else 0
+    hidden = hidden_units(entry["mlp_ratio"], dim) if entry["mlp"] != "none" else 0
+    kept, of = map(int, entry["sparsity"].split(":"))
+    weight_bits, weight_format = _width(values, "weight", index)
+    activation_bits, activation_format = _width(values, "activation", index)
+    made = BlockSpec(
+        heads=heads,
+        mlp_hidden=hidden,
+        keep_tokens=keep,
+        weight_bits=weight_bits,
+        activation_bits=activation_bits,
+        weight_format=weight_format,
+        activation_format=activation_format,
+        mixer=mixer.name,
+        query_heads=asked,
+        kv_heads=shared,
+        mlp=entry["mlp"],
+        rank=entry["rank"],
+        sparsity=(kept, of),
+    )
+    return made if not made.rank or _factored(made, dim) else replace(made, rank=0)
+
+
+def _factored(block: BlockSpec, dim: int) -> bool:
+    """Returns whether the block's rank makes one of its linear layers smaller."""
+    depth, asked = dim // block.heads, block.query_heads or block.heads
+    shared, wide = block.kv_heads or asked, 2 if block.mlp == "glu" else 1
+    shapes = [(dim, (asked + 2 * shared) * depth), (asked * depth, dim)] if MIXERS[block.mixer].heads else []
+    shapes += [(dim, wide * block.mlp_hidden), (block.mlp_hidden, dim)] if block.mlp != "none" else []
+    return any(layer_rank(block.rank, inputs, outputs) for inputs, outputs in shapes)
+
+
+def _width(values: Mapping[str, Any], side: str, index: int | None) -> tuple[int, str]:
+    """Returns bits and format of one side: by its format's name if it has one, else by its bits."""
+    name, bits = values[f"{side}_format"], values[f"{side}_bits"]
+    if index is not None:
+        name, bits = _entry(name, index), _entry(bits, index)
+    return bits_and_format(name) if name else (bits, "")
+
+
+_BLOCK_FIELDS = ("mixer", "heads", "query_heads", "kv_heads", "mlp", "mlp_ratio", "rank", "sparsity")
 
 
 def _entry(value: Any, index: int) -> Any:

@@ -29,7 +29,7 @@ def workload(model: ModelSpec) -> Workload:
         if core is not None:
             stream = core.read(write, name, block, tokens, stream)
         stream = _block(write, name, block, tokens, kept, stream)
-        if core is not None:
+        if core is not None and index < len(model.blocks) - 1:  # after the last nobody reads the image's tokens
             stream = core.write(write, name, block, tokens, stream)
     _head(write, stream, model.tokens[-1][1])
     return write.workload()

@@ -7,6 +7,8 @@ import pytest
 
 from cosearch.errors import FileError, NotFoundError
 from cosearch.space import load_space
+from cosearch.space.templates import MODEL_RULES
+from cosearch.space.vit import DERIVED
 from cosearch.spec import TaskShape
 
 TASK = TaskShape(image=(16, 16), channels=1, classes=10)
@@ -38,12 +40,15 @@ constraints:
   - model.dim % model.heads == 0
 """
 
+FIELDS = ", ".join(sorted({"template", *(rule.name for rule in MODEL_RULES["vit"])}))
+NAMES = ", ".join(sorted({*DERIVED, *(rule.name for rule in MODEL_RULES["vit"])}))
+
 # what stands in the good file, what the user wrote instead, and what they are told
 MISTAKES = [
     (
         "dim: {int",
         "dimm: {int",
-        "model.dimm is not a field here; did you mean 'dim'? Known: activation_bits, depth, dim, edge_bits, heads, keep, mlp_ratio, overlap, patch, stages, stem_hidden, template, token_method, weight_bits",
+        "model.dimm is not a field here; did you mean 'dim'? Known: " + FIELDS,
     ),
     ("name: edge\n", "", "name is missing; add it"),
     ("name: edge", "name: 3", "name is 3, but needs a text; write a text"),
@@ -157,7 +162,7 @@ MISTAKES = [
     (
         "model.heads == 0",
         "model.haeds == 0",
-        "constraints[0] mentions model.haeds, which does not exist; did you mean 'heads'? Known: activation_bits, depth, dim, edge_bits, heads, keep, kept, macs, mlp_ratio, overlap, patch, stages, stem_hidden, token_method, tokens, weight_bits, weight_bytes",
+        "constraints[0] mentions model.haeds, which does not exist; did you mean 'heads'? Known: " + NAMES,
     ),
     ("model.dim % model.heads", "dim % model.heads", "constraints[0] mentions 'dim' without its side; write model.dim"),
     (
@@ -242,7 +247,7 @@ MISTAKES = [
     (
         "choice: [none, prune]",
         "choice: [none, prunes]",
-        "model.token_method.choice[1] is 'prunes', which is unknown; did you mean 'prune'? Known: merge, none, prune",
+        "model.token_method.choice[1] is 'prunes', which is unknown; did you mean 'prune'? Known: cluster, contribution, detail, hired, lookup, memory, merge, none, prune",
     ),
     (
         "choice: [ws, os]",
@@ -301,7 +306,7 @@ MISTAKES = [
     (
         "step: 0.1",
         "step: 0.1, when: model.dpth > 2",
-        "model.keep.when mentions model.dpth, which does not exist; did you mean 'depth'? Known: activation_bits, depth, dim, edge_bits, heads, keep, kept, macs, mlp_ratio, overlap, patch, stages, stem_hidden, token_method, tokens, weight_bits, weight_bytes",
+        "model.keep.when mentions model.dpth, which does not exist; did you mean 'depth'? Known: " + NAMES,
     ),
     (
         "step: 0.1",

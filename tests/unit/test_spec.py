@@ -47,7 +47,10 @@ def keep(*counts: int | None) -> tuple[BlockSpec, ...]:
         ({"blocks": ()}, "blocks is empty; a model needs at least 1 block"),
         ({"dim": 9}, "blocks[0].heads is 2, which does not divide dim 9; choose a divisor of dim"),
         ({"dim": 0}, "blocks[0].heads is 2, which does not divide dim 0; choose a divisor of dim"),
-        ({"token_method": "drop"}, "token_method is 'drop'; choose one of none, prune, merge, hired, cluster, contribution, detail, lookup, memory"),
+        (
+            {"token_method": "drop"},
+            "token_method is 'drop'; choose one of none, prune, merge, hired, cluster, contribution, detail, lookup, memory",
+        ),
         (
             {"token_method": "prune"},
             "token_method is 'prune', but no block reduces its tokens; write 'none', or set keep_tokens in a block",
@@ -176,7 +179,7 @@ def test_the_order_of_an_accelerators_parameters_does_not_matter() -> None:
         (
             {"heads": 2, "mlp_hidden": 4, "bits": 3},
             "BlockSpec has no field ['bits']; its fields: heads, mlp_hidden, keep_tokens, weight_bits, activation_bits, "
-                "weight_format, activation_format, mixer, query_heads, kv_heads, mlp, rank, sparsity",
+            "weight_format, activation_format, mixer, query_heads, kv_heads, mlp, rank, sparsity",
         ),
         ({"heads": 2.5, "mlp_hidden": 4}, "BlockSpec.heads is 2.5; give a whole number"),
         ({"heads": True, "mlp_hidden": 4}, "BlockSpec.heads is True; give a whole number"),
