@@ -3,6 +3,9 @@
     images/cat/*.png, images/dog/*.jpg ...            split by file name: 80 % train, 10 % validation, 10 % test
     images/train/cat/*.png, images/test/cat/*.png ... as given; validation/ likewise, else a tenth of train
 
+Each class needs training images. A class without a folder in ``validation`` or ``test`` is no mistake: accuracy is then
+over the images that are there. Images in grey become colour, those of 16 bits keep their upper 8.
+
 Images are decoded once, cut to their middle square, resized, and kept as memory-mapped arrays in a cache folder; a
 changed, added or removed file, or another size, makes a new cache.
 """
@@ -54,11 +57,14 @@ def images(path: Path, size: int) -> Task:
     files: dict[str, list[tuple[Path, int]]] = {name: [] for name in SHARES}
     if given:
         for split, folder in given.items():
-            if unknown := set(_classes(folder)) - set(names):
+            present = _classes(folder, 2 if split == "train" else 1)
+            if unknown := set(present) - set(names):
                 raise UserError(
                     f"task images: {folder} has {sorted(unknown)[0]!r}, which {path / 'train'} lacks; add it"
                 )
-            files[split] = [(file, label) for label, name in enumerate(names) for file in _files(folder / name)]
+            files[split] = [
+                (file, label) for label, name in enumerate(names) if name in present for file in _files(folder / name)
+            ]
     for label, name in enumerate(names):
         if not given:
             _share(_files(path / name), label, files, SHARES)
@@ -70,10 +76,11 @@ def images(path: Path, size: int) -> Task:
     return make_task("images", tuple(names), splits["train"], splits["validation"], splits["test"])
 
 
-def _classes(folder: Path) -> list[str]:
+def _classes(folder: Path, least: int = 2) -> list[str]:
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    if len(names) < 2:
-        raise UserError(f"task images: {folder} has {len(names)} folders; make one for each class, two at least")
+    if len(names) < least:
+        words = "two at least" if least == 2 else "one at least"
+        raise UserError(f"task images: {folder} has {len(names)} folders; make one for each class, {words}")
     return names
 
 
@@ -102,7 +109,7 @@ def _share(
 
 def _read(pairs: Sequence[tuple[Path, int]], size: int) -> Split:
     labels = np.array([label for _, label in pairs], dtype=np.int64).reshape(-1, 1)
-    stamp = hashlib.sha256(f"1/{size}".encode())
+    stamp = hashlib.sha256(f"2/{size}".encode())
     for file, _ in pairs:
         status = file.stat()
         stamp.update(f"{file.resolve()}/{status.st_size}/{status.st_mtime_ns}\n".encode())
@@ -141,7 +148,16 @@ def _decode(file: Path, size: int) -> NDArray[np.uint8]:
         raise UserError(f"task images: {file} is empty; mend or remove it")
     try:
         with Image.open(file) as image:
-            square = ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.BICUBIC)
+            if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
+                raise ValueError(f"its pixels are of mode {image.mode}, whose black and white are unknown")
+            deep = image.mode.startswith("I")  # 16 bits; Pillow's own conversion would cut all above 255 off
+            grey = Image.fromarray(_upper_bits(np.asarray(image))) if deep else image
+            square = ImageOps.fit(grey.convert("RGB"), (size, size), Image.Resampling.BICUBIC)
     except Exception as error:
         raise UserError(f"task images: {file} cannot be decoded ({error}); mend or remove it") from error
     return np.asarray(square, dtype=np.uint8)
+
+
+def _upper_bits(pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """Returns 0 to 65535 as 0 to 255."""
+    return (np.asarray(pixels, dtype=np.uint32) >> 8).astype(np.uint8)

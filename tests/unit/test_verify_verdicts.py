@@ -4,7 +4,6 @@ import itertools
 import json
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,7 +12,8 @@ from cosearch.runfile import parse_limit
 from cosearch.spec import AcceleratorSpec, BlockSpec, Candidate, ModelSpec, TaskShape
 from cosearch.verification import ModelFigures, estimate, judge, verification_text
 
-ACCURACY, LATENCY, ENERGY = Objective("accuracy", "max"), Objective("latency_s", "min", "s"), Objective("energy_j", "min")
+ACCURACY = Objective("accuracy", "max")
+LATENCY, ENERGY = Objective("latency_s", "min", "s"), Objective("energy_j", "min", "J")
 TASK = TaskShape(image=(8, 8), channels=1, classes=10)
 
 
