@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass
+from functools import lru_cache
 from typing import Any
 
 from cosearch.errors import SpecError, did_you_mean
@@ -13,12 +14,15 @@ from cosearch.hardware.fpga import Fpga, Fpgas, fpga_ledger
 from cosearch.hardware.fusemax import FuseMax, fusemax_ledger
 from cosearch.hardware.gemmini import GemminiArray, GemminiArrays
 from cosearch.hardware.gemmini.model import gemmini_ledger
+from cosearch.hardware.groups import require_integers
 from cosearch.hardware.heterogeneous import HeterogeneousASIC, heterogeneous_ledger
+from cosearch.hardware.identity import Same
 from cosearch.hardware.ledger import Batch, Items, Ledger
 from cosearch.hardware.microcontroller import Microcontroller, microcontroller_ledger
 from cosearch.hardware.pim import PIM, pim_ledger
 from cosearch.hardware.roofline import Roofline, Rooflines, roofline_ledger
 from cosearch.hardware.systolic import SystolicArray, SystolicArrays
+from cosearch.hardware.systolic.elements import check_elements
 from cosearch.hardware.systolic.model import systolic_ledger
 from cosearch.hardware.technology import Technology
 from cosearch.hardware.vitcod import ViTCoD, vitcod_ledger
@@ -41,6 +45,7 @@ class _Template:
         parameters: the frozen dataclass; its fields are what a space file may give.
         batch: makes a batch of accelerators.
         ledger: the cost model.
+        engine: what multiplies, where that is integers alone.
         fits: what a pair needs beyond what there is; None where nothing but the run file limits it.
         trust: what its figures were held against and how far they lie apart, and what they leave out; a line each.
     """
@@ -48,6 +53,7 @@ class _Template:
     parameters: type[Any]
     batch: Callable[[Sequence[Any]], Batch]
     ledger: Callable[[Workload, Any, Technology], Ledger]
+    engine: str = ""
     fits: Callable[[Workload, Any], tuple[Violation, ...]] | None = None
     trust: tuple[str, ...]
 
@@ -75,6 +81,7 @@ _ALL: Mapping[str, _Template] = {
         parameters=GemminiArray,
         batch=GemminiArrays.of,
         ledger=gemmini_ledger,
+        engine="a Gemmini array",
         trust=(
             "Cycles of matrix products lie 7.8 % on average from the RTL in FireSim (16 x 16, two-fold on 11 "
             "products, worst 33.7 %; bench/hardware/gemmini.md).",
@@ -85,6 +92,7 @@ _ALL: Mapping[str, _Template] = {
         parameters=HeterogeneousASIC,
         batch=_items,
         ledger=heterogeneous_ledger,
+        engine="a heterogeneous ASIC",
         trust=(
             "The assignment of products to sub-accelerators is the optimum of the model (held against brute force); "
             "the model of each dataflow was held against no measurement.",
@@ -97,6 +105,7 @@ _ALL: Mapping[str, _Template] = {
         parameters=FuseMax,
         batch=_items,
         ledger=fusemax_ledger,
+        engine="a fused-attention array",
         trust=(
             "Latency of attention lies within 0.2 % of the paper's artifact for BERT from 1 K to 64 K tokens; its "
             "energy ratios are not reproduced (bench/hardware/attention_templates.md).",
@@ -107,6 +116,7 @@ _ALL: Mapping[str, _Template] = {
         parameters=ViTCoD,
         batch=_items,
         ledger=vitcod_ledger,
+        engine="a ViTCoD accelerator",
         trust=(
             "Cycles lie within 7.5 % of the paper's released simulator (bench/hardware/attention_templates.md).",
             "attention_density below 1 and the encoder ask for a model trained with such masks: accuracy does not "
@@ -117,6 +127,7 @@ _ALL: Mapping[str, _Template] = {
         parameters=Fpga,
         batch=Fpgas.of,
         ledger=fpga_ledger,
+        engine="an FPGA design",
         fits=fpga.fits,
         trust=(
             "Latency is 0.37 to 0.97 times that of four published designs: optimistic, for control, memory ports and "
@@ -128,6 +139,7 @@ _ALL: Mapping[str, _Template] = {
         parameters=Microcontroller,
         batch=_items,
         ledger=microcontroller_ledger,
+        engine="a microcontroller's integer kernel",
         fits=microcontroller.fits,
         trust=(
             "A cycle an instruction, counted in the kernels of CMix-NN: good libraries measure 1.3 to 1.5 times as "
@@ -139,6 +151,7 @@ _ALL: Mapping[str, _Template] = {
         parameters=PIM,
         batch=_items,
         ledger=pim_ledger,
+        engine="a processing-in-memory accelerator",
         trust=(
             "At full use ISAAC-CE's peak is equal, power 11 % lower and area 8 % higher than the paper's, by secondary "
             "sources; attention on crossbars costs more than beside them, as X-Former reports, in energy by less "
@@ -216,11 +229,28 @@ _BATCHES: Mapping[type, Callable[[Workload, Any, Technology], Ledger]] = {
 def fits(workload: Workload, accelerator: Accelerator) -> tuple[Violation, ...]:
     """Returns which resources of ``accelerator`` are too few for ``workload``, and by how much; nothing where it fits.
 
-    Only templates of a given device have such limits (an FPGA's DSPs, a microcontroller's SRAM). A pair that does not
-    fit has no cost.
+    Limits are a given device's (an FPGA's DSPs, a microcontroller's SRAM), and what is multiplied: number formats that
+    the processing elements do not take are one, by an excess of 1. A pair that does not fit has no cost.
     """
-    check = _OF_CLASS[type(accelerator)].fits
-    return check(workload, accelerator) if check is not None else ()
+    template = _OF_CLASS[type(accelerator)]
+    try:
+        if template.engine:
+            _check_integers(Same(workload), template.engine)
+        elif isinstance(accelerator, SystolicArray):
+            _check_elements(Same(workload), accelerator.pe_kind, accelerator.pe_bits)
+    except SpecError as error:
+        return (Violation(limit=f"{error.field} {error.problem}", excess=1.0),)
+    return template.fits(workload, accelerator) if template.fits is not None else ()
+
+
+@lru_cache(maxsize=1024)
+def _check_integers(workload: Same[Workload], engine: str) -> None:
+    require_integers(workload.value, engine)
+
+
+@lru_cache(maxsize=4096)
+def _check_elements(workload: Same[Workload], kind: str, bits: int) -> None:
+    check_elements(workload.value, kind, (bits,))
 
 
 def trust(accelerator: Accelerator) -> tuple[str, ...]:

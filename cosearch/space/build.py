@@ -287,9 +287,9 @@ def _check_model(section: _Section, fields: Sequence[Field], task: TaskShape) ->
         section.fail("stages", "is 1, so no block ever reduces its tokens", "write 2 or more, or token_method: none")
     if not reduces and not by_name["keep"].fixed:
         section.fail("keep", "is searched, but token_method is always none", "remove it, or add prune or merge")
-    for side in ("weight", "activation", "edge"):
-        if {f"{side}_bits", f"{side}_format"} <= set(section.settings):
-            section.fail(f"{side}_format", f"stands beside {side}_bits", f"write one of them; int8 is {side}_bits 8")
+    for one in ("weight", "activation", "edge"):
+        if {f"{one}_bits", f"{one}_format"} <= set(section.settings):
+            section.fail(f"{one}_format", f"stands beside {one}_bits", f"write one of them; int8 is {one}_bits 8")
 
 
 def _check_accelerator(section: _Section, fields: Sequence[Field], make: Callable[..., object]) -> None:

@@ -49,7 +49,8 @@ def keep(*counts: int | None) -> tuple[BlockSpec, ...]:
         ({"dim": 0}, "blocks[0].heads is 2, which does not divide dim 0; choose a divisor of dim"),
         (
             {"token_method": "drop"},
-            "token_method is 'drop'; choose one of none, prune, merge, hired, cluster, contribution, detail, lookup, memory",
+            "token_method is 'drop'; choose one of none, prune, merge, hired, cluster, contribution, detail, lookup, "
+            "memory",
         ),
         (
             {"token_method": "prune"},
@@ -178,8 +179,8 @@ def test_the_order_of_an_accelerators_parameters_does_not_matter() -> None:
         ({"heads": 2}, "BlockSpec lacks 'mlp_hidden'; add it"),
         (
             {"heads": 2, "mlp_hidden": 4, "bits": 3},
-            "BlockSpec has no field ['bits']; its fields: heads, mlp_hidden, keep_tokens, weight_bits, activation_bits, "
-            "weight_format, activation_format, mixer, query_heads, kv_heads, mlp, rank, sparsity",
+            "BlockSpec has no field ['bits']; its fields: heads, mlp_hidden, keep_tokens, weight_bits, "
+            "activation_bits, weight_format, activation_format, mixer, query_heads, kv_heads, mlp, rank, sparsity",
         ),
         ({"heads": 2.5, "mlp_hidden": 4}, "BlockSpec.heads is 2.5; give a whole number"),
         ({"heads": True, "mlp_hidden": 4}, "BlockSpec.heads is True; give a whole number"),

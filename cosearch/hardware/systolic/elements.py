@@ -14,6 +14,7 @@ Operands move, and lie in memories, as they are stored, and are unpacked at the 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -39,7 +40,7 @@ from cosearch.hardware.systolic.array import SPARSITIES, SystolicArrays
 from cosearch.hardware.technology import Technology, technology
 from cosearch.workload import OperatorKind, Workload, format_of
 
-__all__ = ["Rates", "check_formats", "element_area", "mac_joules", "plain", "rates"]
+__all__ = ["Rates", "check_elements", "check_formats", "element_area", "mac_joules", "plain", "rates"]
 
 Floats = NDArray[np.float64]
 _Table = tuple[Floats, Floats, Floats, Floats]
@@ -56,8 +57,16 @@ def check_formats(workload: Workload, arrays: SystolicArrays) -> None:
     Raises:
         SpecError: they do not; names the operator and the kinds that do.
     """
-    kind = PE_KINDS[int(arrays.pe_kind[0])]
-    elements = [ProcessingElement(kind=kind, bits=int(bits)) for bits in np.unique(arrays.pe_bits)]
+    check_elements(workload, PE_KINDS[int(arrays.pe_kind[0])], tuple(int(bits) for bits in np.unique(arrays.pe_bits)))
+
+
+def check_elements(workload: Workload, kind: str, widths: Sequence[int]) -> None:
+    """Checks that elements of one kind, of each of some widths, multiply what ``workload`` has.
+
+    Raises:
+        SpecError: one does not; names the operator and the kinds that do.
+    """
+    elements = [ProcessingElement(kind=kind, bits=bits) for bits in widths]
     seen = set()
     for op in workload.operators:
         if op.kind is not OperatorKind.MATMUL:
