@@ -238,7 +238,7 @@ def _chosen(spec: ModelSpec | None) -> _Part:
 
 
 def _training(changes: Sequence[tuple[str, Scalar]]) -> _Part:
-    """Returns the hashed changes of the recipe: a number weighs log2(1 + |x|) under its name, a word 1 with its name."""
+    """Returns hashed changes of the recipe: a number adds 1 + log2(1 + |x|) under its field, a word 1 under both."""
     row = [0.0] * TRAINING_COLUMNS
     for field, value in changes:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,7 +1,7 @@
 """Zero-cost scores that look at an untrained model in torch; `cosearch.predictors.scores` has them by name.
 
-A quantised model is scored as it is, calibrated, with straight-through gradients; `synflow` and `dss`, whose weights are
-made positive, score its twin in floating point, which is what they are defined for. All give a logarithm where the
+A quantised model is scored as it is, calibrated, with straight-through gradients; `synflow` and `dss`, whose weights
+are made positive, score its twin in floating point, which is what they are defined for. All give a logarithm where the
 score spans orders of magnitude, which leaves ranks alone.
 
 Single batches have `BATCH` images of the training split, drawn from the seed.
@@ -59,7 +59,7 @@ def synflow(spec: ModelSpec, task: Task, seed: int) -> float:  # noqa: ARG001 - 
         model = _positive(spec, seed)
         with _without_norms(model):
             _flow(model)
-        flows = [float((layer.weight.grad * layer.weight.detach()).abs().sum()) for layer in _layers(model)]
+        flows = [float(_saliency(layer)) for layer in _layers(model)]
         return math.log10(sum(flows) + _TINY)
 
 
@@ -78,21 +78,17 @@ def dss(spec: ModelSpec, task: Task, seed: int) -> float:  # noqa: ARG001 - it s
         for block in model.blocks:
             of_mlps = {id(layer) for part in block.modules() if isinstance(part, MLP) for layer in _layers(part)}
             for layer in _layers(block):
-                grad, weight = layer.weight.grad, layer.weight.detach()
-                if id(layer) in of_mlps:
-                    total += float((grad * weight).abs().sum())
-                else:
-                    total += float(torch.linalg.matrix_norm(grad, "nuc") * torch.linalg.matrix_norm(weight, "nuc"))
+                total += float(_saliency(layer) if id(layer) in of_mlps else _diversity(layer))
         return math.log10(total + _TINY)
 
 
 def naswot(spec: ModelSpec, task: Task, seed: int) -> float:
     """Returns log |K|, K_ij the number of units whose sign agrees for images i and j.
 
-    Mellor et al. 2021, "Neural Architecture Search without Training", https://arxiv.org/abs/2006.04647. A
-    unit's code there is whether its rectifier passes; here it is the sign of what enters any GELU, rectifier or sigmoid,
-    summed over tokens first so that codes do not depend on the number of tokens. One is added to K's diagonal, so that a
-    model without such units has a score, 0.
+    Mellor et al. 2021, "Neural Architecture Search without Training", https://arxiv.org/abs/2006.04647. A unit's code
+    there is whether its rectifier passes; here it is the sign of what enters any GELU, rectifier or sigmoid, summed
+    over tokens first so that codes do not depend on the number of tokens. One is added to K's diagonal, so that a model
+    without such units has a score, 0.
     """
     with one_thread(), torch.no_grad():
         model, batches = _fresh(spec, task, seed, 1)
@@ -152,6 +148,18 @@ def _gradients(model: VisionTransformer, images: Tensor, labels: Tensor) -> list
     return [torch.zeros_like(w) if grad is None else grad for w, grad in zip(weights, grads, strict=True)]
 
 
+def _saliency(layer: Linear) -> Tensor:
+    weight = layer.weight
+    return torch.zeros(()) if weight.grad is None else (weight.grad * weight.detach()).abs().sum()
+
+
+def _diversity(layer: Linear) -> Tensor:
+    weight = layer.weight
+    if weight.grad is None:
+        return torch.zeros(())
+    return torch.linalg.matrix_norm(weight.grad, "nuc") * torch.linalg.matrix_norm(weight.detach(), "nuc")
+
+
 def _positive(spec: ModelSpec, seed: int) -> VisionTransformer:
     """Returns the twin in floating point with all parameters by their magnitude, in double precision."""
     model = build_model(float_twin(spec), seed).double()
@@ -162,13 +170,15 @@ def _positive(spec: ModelSpec, seed: int) -> VisionTransformer:
 
 
 def _flow(model: VisionTransformer) -> None:
-    """Leaves the gradients of the sum of all outputs for an image of ones; where one has none it is 0."""
+    """Leaves the gradients of the sum of all outputs for an image of ones."""
     task = model.spec.task
-    model.zero_grad()
-    model(torch.ones(1, task.channels, *task.image, dtype=torch.float64)).sum().backward()
-    for parameter in model.parameters():
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
+    model.eval().zero_grad()  # a batch of one image has no statistics to normalise by
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)  # of the constants that a forward pass makes
+    try:
+        model(torch.ones(1, task.channels, *task.image)).sum().backward()
+    finally:
+        torch.set_default_dtype(before)
 
 
 @contextmanager

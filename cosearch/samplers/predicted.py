@@ -1,0 +1,287 @@
+"""Model-based search: predictors of every objective say which new points promise the most."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cosearch.errors import NotFoundError, UserError, did_you_mean
+from cosearch.front import non_dominated
+from cosearch.predictors import GaussianProcess, Predictor, encode_models, make_predictor
+from cosearch.samplers.fresh import Fresh, key
+from cosearch.samplers.space import SearchParameter, SearchSpace
+from cosearch.spec import ModelSpec, Point, Result, Scalar, Status
+
+__all__ = ["ACQUISITIONS", "PredictedSampler"]
+
+Floats = NDArray[np.float64]
+
+ACQUISITIONS = ("improvement", "scalarised")
+
+_PLACES = 256
+"""Random places of the objectives' box by which volume is measured."""
+
+_DRAWS = 32
+"""Draws from a candidate's prediction."""
+
+_OPTIMISM = 1.0
+"""Standard deviations that scalarised candidates are thought better than predicted."""
+
+_MOST = 250
+"""Results that predictors learn from: the front's and the latest; more cost time and tell little."""
+
+_REFERENCE = 1.1
+"""Where volume ends, for objectives between 0 and 1 (Ishibuchi et al. 2018)."""
+
+
+class PredictedSampler:
+    """Fits a predictor to each objective, and asks for what should enlarge the front most.
+
+    After a start of points spread over the space, each ask draws a pool of new points: random ones, and mutations and
+    crossings of those on the front. Of these the one with the best acquisition is asked, then the next:
+
+    - ``improvement``: expected hypervolume improvement (Emmerich et al. 2006, "Single- and multiobjective evolutionary
+      optimization assisted by Gaussian random field metamodels"), by draws from the predictions;
+    - ``scalarised``: the augmented Chebyshev sum of optimistic predictions with random weights (ParEGO: Knowles 2006).
+
+    Points that are asked and not told, and those chosen before in the same ask, count as if they were as predicted
+    (the "Kriging believer" of Ginsbourger et al. 2010). Infeasible and failed points teach a predictor of feasibility,
+    by whose probability the acquisition is multiplied.
+
+    A model is seen as `cosearch.predictors.encode` has it where the space can make its spec (``space.spec(point)``, as
+    a model side has it, or ``space.model(point)``); every other parameter by its place in its domain.
+
+    Args:
+        space: where points come from.
+        objectives: number of objectives.
+        seed: the same seed gives the same points.
+        start: points before the first prediction.
+        pool: candidates for each point asked.
+        predictor: a name in `cosearch.predictors.PREDICTORS`.
+        acquisition: ``improvement`` or ``scalarised``; ``bench/samplers/predicted.md`` compares them.
+
+    Raises:
+        NotFoundError: there is no such predictor or acquisition.
+        UserError: start or pool are too small.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        objectives: int,
+        seed: int,
+        *,
+        start: int = 10,
+        pool: int = 256,
+        predictor: str = "gaussian_process",
+        acquisition: str = "improvement",
+    ) -> None:
+        if acquisition not in ACQUISITIONS:
+            raise NotFoundError(f"there is no acquisition {acquisition!r}; {did_you_mean(acquisition, ACQUISITIONS)}")
+        if start < 5 or pool < 2:
+            raise UserError(f"start is {start} and pool is {pool}; write at least 5 and 2")
+        make_predictor(predictor)  # so that an unknown name is told now
+        self._space, self._objectives, self._seed = space, objectives, seed
+        self._start, self._pool, self._predictor = start, pool, predictor
+        self._choose = {"improvement": self._improvement, "scalarised": self._scalarised}[acquisition]
+        self._rng = np.random.default_rng([seed, 5])
+        self._fresh = Fresh(space, np.random.default_rng([seed, 6]))
+        self._features = _Features(space)
+        self._told: list[Result] = []
+        self._open: dict[str, Point] = {}
+        self._learnt: _Learnt | None = None
+
+    def ask(self, n: int) -> Sequence[Point]:
+        """Returns up to ``n`` new points; fewer, and in the end none, when the space is exhausted."""
+        points: list[Point] = []
+        good = sum(result.status is Status.OK for result in self._told)
+        while len(points) < n:
+            point = self._fresh.spread() if good < self._start else self._promising()
+            if point is None:
+                break
+            self._open[key(point)] = point
+            points.append(point)
+        return points
+
+    def tell(self, results: Sequence[Result]) -> None:
+        """Takes results to learn from at the next ask."""
+        for result in results:
+            self._open.pop(key(result.point))
+            self._told.append(result)
+            self._learnt = None
+
+    def _promising(self) -> Point | None:
+        """Claims and returns the best point of a new pool."""
+        if self._learnt is None:
+            self._learnt = _Learnt.of(self._told, self._features, self._predictor, self._seed)
+        pool = self._candidates(self._learnt)
+        if not pool:
+            return self._fresh.sample()
+        believed = self._learnt.front
+        if self._open:
+            waiting = self._learnt.predict(self._features.of(list(self._open.values())))[0]
+            believed = np.concatenate([believed, waiting])
+        mean, std, feasible = self._learnt.predict(self._features.of(pool))
+        best = pool[int(np.argmax(self._choose(mean, std, feasible, believed)))]
+        self._fresh.claim(best)
+        return best
+
+    def _improvement(self, mean: Floats, std: Floats, feasible: Floats, front: Floats) -> Floats:
+        """Returns the expected gain in volume of each candidate, as a share of the free places of the box."""
+        low = np.minimum(np.minimum(mean - std, 0.0).min(axis=0), front.min(axis=0, initial=0.0))
+        places = self._rng.uniform(low, _REFERENCE, (8 * _PLACES, mean.shape[1]))
+        covered = (front[None, :, :] <= places[:, None, :]).all(axis=2).any(axis=1)
+        free = places[~covered][:_PLACES]
+        draws = self._rng.standard_normal((_DRAWS, mean.shape[1]))
+        gain = np.zeros(len(mean))
+        for draw in draws:
+            value = mean + std * draw
+            gain += (value[:, None, :] <= free[None, :, :]).all(axis=2).sum(axis=1)
+        # where nothing gains, what is predicted best in sum
+        return gain * feasible - 1e-9 * (mean.sum(axis=1) - 10.0 * feasible)
+
+    def _scalarised(self, mean: Floats, std: Floats, feasible: Floats, front: Floats) -> Floats:  # noqa: ARG002
+        """Returns minus the augmented Chebyshev sum of each candidate under random weights."""
+        weights = self._rng.dirichlet(np.ones(mean.shape[1]))
+        value = (mean - _OPTIMISM * std) * weights
+        return -(value.max(axis=1) + 0.05 * value.sum(axis=1)) - 10.0 * (1.0 - feasible)
+
+    def _candidates(self, learnt: _Learnt) -> list[Point]:
+        """Returns different new points: half random, half near the front."""
+        found: dict[str, Point] = {}
+        parents = learnt.parents
+        for attempt in range(2 * self._pool):
+            if len(found) >= self._pool:
+                break
+            near = attempt % 2 and parents
+            point = self._child(parents) if near else self._space.canonical(self._space.sample(self._rng))
+            if point is not None and self._fresh.is_new(point):
+                found.setdefault(key(point), point)
+        return list(found.values())
+
+    def _child(self, parents: Sequence[Point]) -> Point | None:
+        """Returns a mutation of one parent, or of a crossing of two; None where it is not valid."""
+        rng, parameters = self._rng, self._space.parameters
+        first, second = (parents[int(rng.integers(len(parents)))] for _ in range(2))
+        crossed = rng.random() < 0.3
+        point: dict[str, Scalar] = {}
+        rate = 1.5 / len(parameters)
+        for parameter in parameters:
+            name = parameter.name
+            source = second if crossed and rng.random() < 0.5 else first
+            if name not in source or rng.random() < rate:
+                point[name] = _moved(parameter, source.get(name), rng)
+            else:
+                point[name] = source[name]
+        return None if self._space.violations(point) else self._space.canonical(point)
+
+
+def _moved(parameter: SearchParameter, value: Scalar | None, rng: np.random.Generator) -> Scalar:
+    """Returns a value near ``value`` on an ordered domain; any value where it has no order or there is none."""
+    domain = parameter.domain
+    if value is None or not domain.ordered:
+        return domain.from_unit(float(rng.random()))
+    unit = domain.to_unit(value)
+    size = domain.size()
+    step = max(0.15, 1.0 / max(float(size) - 1.0, 1.0))
+    return domain.from_unit(float(np.clip(unit + step * rng.standard_normal(), 0.0, 1.0)))
+
+
+class _Features:
+    """What predictors see of points.
+
+    Args:
+        space: makes specs of points, or does not.
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        maker = getattr(space, "spec", None) or getattr(space, "model", None)
+        self._maker: Callable[[Point], ModelSpec] | None = maker if callable(maker) else None
+        self._parameters = [
+            parameter
+            for parameter in space.parameters
+            if self._maker is None or not parameter.name.startswith("model.")
+        ]
+
+    def of(self, points: Sequence[Point]) -> Floats:
+        """Returns shape (points, columns)."""
+        columns = [column for parameter in self._parameters for column in self._columns(parameter, points)]
+        units = np.array(columns, dtype=np.float64).reshape(len(columns), len(points)).T
+        if self._maker is None:
+            return units
+        found = [self._maker(point) for point in points]
+        # an accelerator's side makes specs too, but of no model
+        if not all(isinstance(spec, ModelSpec) for spec in found):
+            self._maker = None
+            return units
+        return np.concatenate([encode_models(found), units], axis=1)
+
+    def _columns(self, parameter: SearchParameter, points: Sequence[Point]) -> list[list[float]]:
+        """Returns a parameter's place in its domain, or which of its values it has; and whether it exists at all."""
+        domain, name = parameter.domain, parameter.name
+        there = [float(name in point) for point in points]
+        if domain.ordered or domain.size() > 16:
+            return [there, [domain.to_unit(point[name]) if name in point else 0.5 for point in points]]
+        return [there, *([float(name in point and point[name] == v) for point in points] for v in domain.values())]
+
+
+class _Learnt:
+    """Predictors of every objective, and of feasibility.
+
+    Objectives are scaled: 0 and 1 are the least and the largest told; those that are all positive by their logarithm,
+    as the front's hypervolume has costs.
+    """
+
+    def __init__(self, predictors: Sequence[Predictor], feasible: Predictor | None, front: Floats) -> None:
+        self._predictors, self._feasible = predictors, feasible
+        self.front = front
+        self.parents: Sequence[Point] = ()
+
+    @classmethod
+    def of(cls, told: Sequence[Result], features: _Features, predictor: str, seed: int) -> _Learnt:
+        """Returns what results teach."""
+        good = [result for result in told if result.status is Status.OK]
+        scaled = _scaled(np.array([result.objectives for result in good]))
+        best = non_dominated(scaled, [f"{place:06d}" for place in range(len(good))])
+        kept = sorted({*(int(place) for place in best), *range(max(0, len(good) - _MOST), len(good))})
+        x = features.of([good[place].point for place in kept])
+        predictors = []
+        for column in scaled[kept].T:
+            made = make_predictor(predictor, seed=seed)
+            made.fit(x, column)
+            predictors.append(made)
+        learnt = cls(predictors, _feasibility(told, features), scaled[list(best)])
+        learnt.parents = [good[int(place)].point for place in best]
+        return learnt
+
+    def predict(self, x: Floats) -> tuple[Floats, Floats, Floats]:
+        """Returns means and deviations, shape (points, objectives), and probabilities of being feasible."""
+        said = [predictor.predict(x) for predictor in self._predictors]
+        mean, std = (np.stack([getattr(one, name) for one in said], axis=1) for name in ("mean", "std"))
+        if self._feasible is None:
+            return mean, std, np.ones(len(x))
+        from scipy.special import ndtr
+
+        sure = self._feasible.predict(x)
+        return mean, std, np.asarray(ndtr((sure.mean - 0.5) / sure.std))
+
+
+def _scaled(values: Floats) -> Floats:
+    scaled = values.astype(np.float64).copy()
+    positive = (scaled > 0).all(axis=0)
+    scaled[:, positive] = np.log10(scaled[:, positive])
+    low, span = scaled.min(axis=0), np.ptp(scaled, axis=0)
+    return np.asarray((scaled - low) / np.where(span > 0, span, 1.0))
+
+
+def _feasibility(told: Sequence[Result], features: _Features) -> Predictor | None:
+    """Returns a predictor of 1 for results that are ok and 0 for others; None where all are ok."""
+    if all(result.status is Status.OK for result in told):
+        return None
+    latest = told[-_MOST:]
+    found = GaussianProcess()
+    labels = [float(result.status is Status.OK) for result in latest]
+    found.fit(features.of([result.point for result in latest]), np.array(labels))
+    return found
