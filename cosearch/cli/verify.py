@@ -23,10 +23,10 @@ __all__ = ["add_to", "points_table", "seeds_table"]
 EXAMPLES = """\
 Examples:
 
-  cosearch verify quickstart                        5 seeds, 4 times the steps of the search
-  cosearch verify quickstart --seeds 3 --longer 1   as long as in the search: the spread of seeds alone
-  cosearch verify quickstart --models knee          one model
-  cosearch verify quickstart --json                 for other programs; also in verified.json
+  cosearch verify quickstart                       5 seeds, 4 times the steps
+  cosearch verify quickstart --longer 1            as many steps as in the search
+  cosearch verify quickstart --models knee         one model
+  cosearch verify quickstart --json                for other programs
 """
 MOST = 16
 """Points from which on those that are not in doubt are counted, not shown."""
@@ -49,7 +49,8 @@ def verify(
     seeds: Annotated[int, typer.Option(help="Trainings of each model; the first ones of an earlier call count.")] = 5,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps of each training.", show_default=False)] = None,
     longer: Annotated[
-        float | None, typer.Option(help="Times as many steps as in the search. [default: 4]", show_default=False)
+        float | None,
+        typer.Option(help="Times as many steps as in the search; 4 without --steps.", show_default=False),
     ] = None,
     models: Annotated[str, typer.Option(help="'all' of the front, its 'knee', or how many, spread over it.")] = "all",
     workers: Annotated[int | None, typer.Option(help="Trainings at a time; 0 runs them without Ray.")] = None,
@@ -141,7 +142,7 @@ def _report(console: Console, found: Verified) -> None:
     console.print(
         f"{found.trained} trainings in {found.seconds:.0f} s"
         + (f", {found.reused} were there from earlier" if found.reused else "")
-        + f". All figures: {found.folder / 'verified.json'}"
+        + f". All figures: {found.folder / 'verified.json'}; page: {found.folder / 'verified.html'}"
     )
 
 

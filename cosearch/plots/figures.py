@@ -18,7 +18,7 @@ from cosearch.words import describe_accelerator, describe_model, label, quantity
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-__all__ = ["PALETTE", "front_figure", "hypervolume_figure", "panels"]
+__all__ = ["PALETTE", "axis", "front_figure", "hypervolume_figure", "layout", "panels", "ring"]
 
 PALETTE = {"front": "#0072B2", "baseline": "#D55E00", "cloud": "#8A8F98", "ring": "#CC79A7"}
 """Colour by role (Okabe & Ito 2008: blue, vermillion, reddish purple); the page swaps them by role in the dark."""
@@ -71,13 +71,13 @@ def front_figure(
         traces = [_cloud(cloud, cost, vertical)]
         if baseline is not None:
             traces += _front_traces(baseline, cost, vertical, names[1], "baseline")
-        traces += [*_front_traces(front, cost, vertical, names[0], "front"), _ring()]
+        traces += [*_front_traces(front, cost, vertical, names[0], "front"), ring()]
         for trace in traces:
             trace.showlegend = bool(trace.showlegend) and column == 1
             figure.add_trace(trace, row=1, col=column)
-        figure.update_xaxes(**_axis(cost, _values((front, baseline), cost)), row=1, col=column)
-    figure.update_yaxes(**_axis(vertical, _values((front, baseline), vertical)), row=1, col=1)
-    figure.update_layout(**_layout(height=440))
+        figure.update_xaxes(**axis(cost, _values((front, baseline), cost)), row=1, col=column)
+    figure.update_yaxes(**axis(vertical, _values((front, baseline), vertical)), row=1, col=1)
+    figure.update_layout(**layout(height=440))
     if len(costs) > 1:
         figure.update_yaxes(title_text="", col=2)
     if not front.members:
@@ -113,7 +113,7 @@ def hypervolume_figure(
             line={"shape": "hv", "color": PALETTE[role], "width": 2.5, "dash": dash},
             hovertemplate=f"{name}: %{{y:.4f}} after %{{x}} models<extra></extra>",
         )
-    figure.update_layout(**_layout(height=320))
+    figure.update_layout(**layout(height=320))
     figure.update_xaxes(**_frame("Models trained"), rangemode="tozero")
     figure.update_yaxes(**_frame("Hypervolume"))
     return figure
@@ -190,7 +190,7 @@ def _cloud(cloud: Sequence[Mapping[str, float]], cost: Objective, vertical: Obje
     )
 
 
-def _ring() -> Any:
+def ring() -> Any:
     """Returns an empty trace; the page puts the ring around the member under the pointer, in every panel."""
     import plotly.graph_objects as go
 
@@ -245,19 +245,19 @@ def _values(fronts: Sequence[Front | None], objective: Objective) -> list[float]
     ]
 
 
-def _axis(objective: Objective, values: Sequence[float]) -> dict[str, Any]:
+def axis(objective: Objective, values: Sequence[float]) -> dict[str, Any]:
     """Returns an axis for an objective; costs go by their logarithm, with ticks in readable units."""
     aim = "higher is better" if objective.direction == "max" else "lower is better"
-    axis = _frame(f"{label(objective.metric)}  <span style='font-size:0.85em'>{aim}</span>")
+    made = _frame(f"{label(objective.metric)}  <span style='font-size:0.85em'>{aim}</span>")
     unit = objective.unit or unit_of(objective.metric)
     if objective.direction == "min" and values and min(values) > 0:
         ticks = _ticks(min(values), max(values), binary=unit == "B")
         # three digits read well in a table; on an axis, 10.0 us is 10 us
         texts = [re.sub(r"\.?0+(?= |$)", "", text) if "." in (text := quantity(t, unit)) else text for t in ticks]
-        axis |= {"type": "log", "tickvals": ticks, "ticktext": texts, "tickangle": 0}
+        made |= {"type": "log", "tickvals": ticks, "ticktext": texts, "tickangle": 0}
     elif unit:
-        axis |= {"tickformat": ".3~s", "ticksuffix": unit}
-    return axis
+        made |= {"tickformat": ".3~s", "ticksuffix": unit}
+    return made
 
 
 def _ticks(low: float, high: float, *, binary: bool) -> list[float]:
@@ -291,7 +291,8 @@ def _frame(title: str) -> dict[str, Any]:
     }
 
 
-def _layout(*, height: int) -> dict[str, Any]:
+def layout(*, height: int) -> dict[str, Any]:
+    """Returns what all figures look like."""
     return {
         "template": "none",
         "height": height,

@@ -11,7 +11,7 @@ from cosearch.front import Front, Member, Objective, pick
 from cosearch.plots.figures import front_figure, hypervolume_figure, panels
 from cosearch.words import describe_accelerator, describe_model, label, quantity, unit_of
 
-__all__ = ["front_page"]
+__all__ = ["document", "front_page", "head_cell", "slot", "unbroken"]
 
 LEGEND = (
     "W and A: bits of weights and activations, block by block where they differ; edges: bits of stem and head. "
@@ -61,23 +61,30 @@ def front_page(
         f"<p>Vision transformers and accelerators, searched together for {escape(aims)}.</p></header>",
         _facts(front, seed, facts or {}),
         f"<h2>{escape(label(vertical.metric))} and what it costs</h2>",
-        f'<div class="panels">{"".join(_slot(name) for name in figures if name != "hypervolume")}</div>',
+        f'<div class="panels">{"".join(slot(name) for name in figures if name != "hypervolume")}</div>',
         '<p class="hint">Point at a member to find it in every panel and in the table; click it to go to its row. '
         "A full dot is the best that its cost buys in that panel; a pale one is on the front for another cost.</p>",
         _table(front, run, runs),
     ]
     if history:
-        parts += ["<h2>How the search went</h2>", _slot("hypervolume")]
+        parts += ["<h2>How the search went</h2>", slot("hypervolume")]
     parts.append("<footer>Made by cosearch. This page works offline and loads nothing.</footer>")
     # Plotly writes every "<" as \u003c, so nothing in a figure can end its script element
     data = "".join(
         f'<script type="application/json" id="{escape(name)}">{figure.to_json(engine="json")}</script>'
         for name, figure in figures.items()
     )
-    return _document(f"{run}: Pareto front", "\n".join(parts), data)
+    return document(f"{run}: Pareto front", "\n".join(parts), data)
 
 
-def _document(title: str, body: str, data: str) -> str:
+def document(title: str, body: str, data: str) -> str:
+    """Returns a whole page.
+
+    Args:
+        title: of the browser's tab.
+        body: HTML.
+        data: elements of type ``application/json``, one for each figure, with the figure's name as their id.
+    """
     from plotly.offline import get_plotlyjs
 
     own = files("cosearch.plots")
@@ -91,7 +98,8 @@ def _document(title: str, body: str, data: str) -> str:
     )
 
 
-def _slot(name: str) -> str:
+def slot(name: str) -> str:
+    """Returns the place that a figure is drawn in."""
     return f'<div class="figure" data-figure="{escape(name)}"></div>'
 
 
@@ -122,10 +130,10 @@ def _table(front: Front, run: str, runs: str) -> str:
         return '<h2>Members</h2><p class="hint">None: no candidate kept all limits.</p>'
     units = {objective.metric: _unit(objective) for objective in front.objectives}
     others = sorted({name for member in front.members for name in member.metrics} - set(units))
-    heads = [_head("Pair")]
-    heads += [_head(label(name), "number") for name in units]
-    heads += [_head(label(name), "number more") for name in others]
-    heads += [_head("Model"), _head("Accelerator"), "<th>Export</th>"]
+    heads = [head_cell("Pair")]
+    heads += [head_cell(label(name), "number") for name in units]
+    heads += [head_cell(label(name), "number more") for name in others]
+    heads += [head_cell("Model"), head_cell("Accelerator"), "<th>Export</th>"]
     badges = _badges(front)
     rows = "".join(_row(member, units, others, badges, run, runs) for member in front.members)
     switch = '<label><input type="checkbox" id="all"> all metrics</label>' if others else ""
@@ -136,7 +144,8 @@ def _table(front: Front, run: str, runs: str) -> str:
     )
 
 
-def _head(text: str, kind: str = "") -> str:
+def head_cell(text: str, kind: str = "") -> str:
+    """Returns a column's head, which sorts the table; of the kind ``number``, by value."""
     return f'<th scope="col" class="{kind}"><button type="button">{escape(text)}</button></th>'
 
 
@@ -154,13 +163,13 @@ def _row(
         text = "" if value is None else quantity(value, units.get(name, unit_of(name)))
         cells.append(f'<td class="{kind}" data-value="{"" if value is None else value}">{escape(text)}</td>')
     for words in (describe_model(candidate.model), describe_accelerator(candidate.accelerator)):
-        cells.append(f'<td class="words" data-value="{escape(words)}">{escape(_unbroken(words))}</td>')
+        cells.append(f'<td class="words" data-value="{escape(words)}">{escape(unbroken(words))}</td>')
     copy = escape(shlex.join(command))
     cells.append(f'<td><button type="button" data-copy="{copy}" title="{copy}">copy command</button></td>')
     return f'<tr data-id="{candidate.id}">{"".join(cells)}</tr>'
 
 
-def _unbroken(words: str) -> str:
+def unbroken(words: str) -> str:
     """Returns a description that a line break does not tear: ``patch 4`` stays together."""
     return ", ".join(part.replace(" ", "\u00a0") if len(part) < 28 else part for part in words.split(", "))
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 from cosearch.errors import NotFoundError, StoreError, UserError
 from cosearch.evaluator import Metric
 from cosearch.front import Front, pick
+from cosearch.plots import verified_page
 from cosearch.plugins import EVALUATORS, PluginRef
 from cosearch.pool import Job, Pool, make_pool
 from cosearch.search import Problem, training_seed
@@ -42,7 +43,7 @@ SEEDS = 5
 LONGER = 4.0
 """Times as many steps as in the search: there trainings are kept short so that there can be many."""
 
-LOG, RESULT = "verify", "verified.json"
+LOG, RESULT, PAGE = "verify", "verified.json", "verified.html"
 WHOLE_BATCHES = 16
 """A batch that is a multiple of it gives a stack's models the same weights whatever shares the stack
 (`cosearch.train.train_stack`)."""
@@ -149,7 +150,7 @@ class _Work:
 
 
 def verify(prepared: Prepared, plan: Plan, listener: VerifyListener) -> Verified:
-    """Evaluates the models of a run's front again, and writes ``verified.json`` into the run's folder.
+    """Evaluates the models of a run's front again, and writes ``verified.json`` and a page into the run's folder.
 
     Every finished training is on disk (``verify.jsonl``) before the next is waited for; one that is there is not made
     again. The result is the same for any number of workers, and after any interruption.
@@ -180,8 +181,9 @@ def verify(prepared: Prepared, plan: Plan, listener: VerifyListener) -> Verified
         names = list(dict.fromkeys([*objectives, *metrics]))
         verification = judge(front, figures, names, prepared.problem.limits)
         text = verification_text(verification, dataclasses.asdict(plan))
-        path = store.write(RESULT, text)
-        warning = _track(prepared, store, verification, path)
+        files = [store.write(RESULT, text)]
+        files.append(store.write(PAGE, verified_page(front, verification, run=prepared.folder.name)))
+        warning = _track(prepared, store, verification, files)
     return Verified(
         folder=prepared.folder,
         front=front,
@@ -387,10 +389,10 @@ def _share(name: str) -> tuple[float, float] | None:
     return None if name == "loss" else (0.0, 1.0)
 
 
-def _track(prepared: Prepared, store: Store, verification: Verification, path: Path) -> str | None:
+def _track(prepared: Prepared, store: Store, verification: Verification, files: Sequence[Path]) -> str | None:
     """Adds the result to the run's page in MLflow; returns a warning if that fails."""
     section, run_id = prepared.loaded.file.mlflow, store.state.get("mlflow_run")
     if not section.enabled or run_id is None:
         return None
     location = locate(prepared.folder.parent, section.tracking_uri)
-    return log_verification(location, str(run_id), verification, path)
+    return log_verification(location, str(run_id), verification, files)

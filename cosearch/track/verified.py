@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cosearch.track.location import Location, explain, probe, quiet
@@ -15,8 +15,8 @@ __all__ = ["log_verification"]
 MODEL = "cosearch.model"
 
 
-def log_verification(location: Location, run_id: str, verification: Verification, file: Path) -> str | None:
-    """Adds a verification to the search's run: the file, closing figures, and each model's to its members' runs.
+def log_verification(location: Location, run_id: str, verification: Verification, files: Sequence[Path]) -> str | None:
+    """Adds a verification to the search's run: its files, closing figures, and each model's to its members' runs.
 
     The run's state and parameters stay as they are; a later verification's figures come after the earlier ones'.
 
@@ -24,7 +24,7 @@ def log_verification(location: Location, run_id: str, verification: Verification
         location: where the search was written to.
         run_id: of the search's run.
         verification: what was found.
-        file: ``verified.json``.
+        files: ``verified.json`` and its page.
 
     Returns:
         A warning, if MLflow fails; the run folder holds everything.
@@ -36,7 +36,8 @@ def log_verification(location: Location, run_id: str, verification: Verification
 
             client = MlflowClient(tracking_uri=location.uri)
             run = client.get_run(run_id)
-            client.log_artifact(run_id, str(file))
+            for file in files:
+                client.log_artifact(run_id, str(file))
             log_batches(client, run_id, metrics=_points(_closing(verification)), parameters={})
             members = {model.model_id: _of_model(model) for model in verification.models}
             found = client.search_runs([run.info.experiment_id], f"tags.`{PARENT}` = '{run_id}'", max_results=1000)

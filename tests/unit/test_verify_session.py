@@ -1,6 +1,7 @@
 """Verification of a run: what it asks for, what it keeps, how it goes on; on a toy evaluator that takes no time."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -296,3 +297,33 @@ def test_the_searchs_page_in_mlflow_gets_it(tmp_path, monkeypatch):
     assert again.text == found.text
     assert len(again.warnings) == 1
     assert "verified.json holds everything" in again.warnings[0]
+
+
+# --- the page ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_shows_every_point_and_loads_nothing(run):
+    found = verify(run, seeds=2)
+    page = (run / "verified.html").read_text()
+    assert "Verified front of toy" in page
+    for member in found.verification.members:
+        assert f'data-id="{member.id}"' in page
+    own = page[: page.index("plotly.js v")] + page[page.rindex("<script>") :]
+    assert not re.search(r"https?:|//cdn|@import|url\(", own)
+    drawn = re.findall(r'<script type="application/json" id="([^"]+)">(.*?)</script>', page)
+    assert [name for name, _ in drawn] == ["verified-latency_s", "verified-energy_j"]
+    means = {model.model_id: model.estimates["accuracy"] for model in found.verification.models}
+    for _, text in drawn:
+        traces = [t for t in json.loads(text)["data"] if t["meta"].get("part") == "members"]
+        seen = [ident for trace in traces for ident in trace.get("customdata", [])]
+        assert sorted(seen) == sorted(member.id for member in found.verification.members)
+        for trace in traces:
+            for ident, y, up in zip(trace["customdata"], trace["y"], trace["error_y"]["array"], strict=True):
+                own_model = next(m.model_id for m in found.verification.members if m.id == ident)
+                assert y == pytest.approx(means[own_model].mean)
+                assert y + up == pytest.approx(means[own_model].high)
+
+
+def test_a_page_of_failures_alone_can_be_made(run, monkeypatch):
+    session.verify(with_options(run, monkeypatch, fails="always"), Plan(seeds=2), Unheard())
+    assert "failed" in (run / "verified.html").read_text()
