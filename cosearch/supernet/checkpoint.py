@@ -18,7 +18,7 @@ from torch import Tensor
 
 from cosearch.data import Task
 from cosearch.errors import StoreError, UserError
-from cosearch.space import Space
+from cosearch.supernet.choices import Choices
 from cosearch.supernet.recipe import SupernetRecipe
 from cosearch.supernet.training import Supernet, SupernetTraining
 from cosearch.supernet.weights import SharedWeights
@@ -66,18 +66,18 @@ def load_supernet(path: Path) -> Supernet:
     return _supernet(tensors, header)
 
 
-def resume_training(path: Path, space: Space, task: Task) -> SupernetTraining:
+def resume_training(path: Path, choices: Choices, task: Task) -> SupernetTraining:
     """Returns a training that goes on from a checkpoint, bit for bit as if it had not stopped.
 
     Raises:
         UserError: the checkpoint is of another space or task, or no supernet.
     """
     tensors, header = _opened(path)
-    for what, given in (("space", space.name), ("task", task.name)):
+    for what, given in (("space", choices.name), ("task", task.name)):
         if header[what] != given:
             raise UserError(f"{path} was trained for {what} {header[what]!r}, not {given!r}; name that one")
     supernet = _supernet(tensors, header)
-    training = SupernetTraining(space, task, supernet.recipe, supernet.seed)
+    training = SupernetTraining(choices, task, supernet.recipe, supernet.seed)
     training.adopt(supernet)
     optimizer, order = training.optimizer, header["order"]
     optimizer.first.update({name: tensors[f"first/{name}"] for name in order["first"]})

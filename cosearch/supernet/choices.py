@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 
 from cosearch.space import Space
 from cosearch.spec import ModelSpec, Point
 from cosearch.workload import workload
 
-__all__ = ["Choices", "effort"]
+__all__ = ["Choices", "Draw", "effort"]
 
 _STARTS = 64
 """Random models that the search for the largest and the smallest begins with the best of."""
 
 _MOST_MOVES = 1000
+
+_DRAWS = 256
+"""Random models that stand for all where there are no neighbours to climb to."""
 
 
 def effort(spec: ModelSpec) -> float:
@@ -25,36 +31,58 @@ def effort(spec: ModelSpec) -> float:
     return float(workload(spec).macs) * sum(bits) / len(bits)
 
 
-class Choices:
-    """The models of a space.
+Draw = Callable[[np.random.Generator], ModelSpec]
+"""Draws a random model."""
 
-    Args:
-        space: its model side is drawn from.
-        seed: of the search for the extremes.
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Choices:
+    """The models that a supernet is for.
 
     Attributes:
-        largest: the model with the most `effort` that climbing from neighbour to neighbour finds.
+        name: of the space.
+        draw_one: draws one of them.
+        largest: the one with the most `effort` that was found.
         smallest: likewise with the least.
     """
 
-    def __init__(self, space: Space, seed: int = 0) -> None:
-        self._side = space.side("model")
+    name: str
+    draw_one: Draw
+    largest: ModelSpec
+    smallest: ModelSpec
+
+    @classmethod
+    def of_space(cls, space: Space, seed: int = 0) -> Choices:
+        """Returns the models of ``space``; its extremes are climbed to from neighbour to neighbour."""
+        side, rng = space.side("model"), np.random.default_rng(seed)
+
+        def extreme(sign: int) -> ModelSpec:
+            def height(point: Point) -> float:
+                return sign * effort(side.spec(point))
+
+            here = max((side.sample(rng) for _ in range(_STARTS)), key=height)
+            for _ in range(_MOST_MOVES):
+                there = max(side.neighbours(here), key=height, default=here)
+                if height(there) <= height(here):
+                    break
+                here = there
+            return side.spec(here)
+
+        return cls(
+            name=space.name,
+            draw_one=lambda rng: side.spec(side.sample(rng)),
+            largest=extreme(1),
+            smallest=extreme(-1),
+        )
+
+    @classmethod
+    def of_draws(cls, name: str, draw: Draw, seed: int = 0) -> Choices:
+        """Returns the models that ``draw`` draws; the extremes are those of a few hundred."""
         rng = np.random.default_rng(seed)
-        self.largest, self.smallest = self._extreme(rng, 1), self._extreme(rng, -1)
+        found = sorted((draw(rng) for _ in range(_DRAWS)), key=effort)
+        return cls(name=name, draw_one=draw, largest=found[-1], smallest=found[0])
 
     def draw(self, rng: np.random.Generator, of: int = 1) -> ModelSpec:
         """Returns the largest of ``of`` random models: with many, mostly large ones are drawn."""
-        drawn = [self._side.spec(self._side.sample(rng)) for _ in range(of)]
+        drawn = [self.draw_one(rng) for _ in range(of)]
         return max(drawn, key=effort) if of > 1 else drawn[0]
-
-    def _extreme(self, rng: np.random.Generator, sign: int) -> ModelSpec:
-        def height(point: Point) -> float:
-            return sign * effort(self._side.spec(point))
-
-        here = max((self._side.sample(rng) for _ in range(_STARTS)), key=height)
-        for _ in range(_MOST_MOVES):
-            there = max(self._side.neighbours(here), key=height, default=here)
-            if height(there) <= height(here):
-                break
-            here = there
-        return self._side.spec(here)

@@ -30,12 +30,12 @@ class Reading:
     Attributes:
         model: with the weights that it was read with, in evaluation mode: an ordinary model, which can be exported.
         score: on the validation split.
-        known: whether all its parameters were part of the supernet; if not, the others are untrained.
+        known: share of its weights that the supernet has; the others are untrained.
     """
 
     model: VisionTransformer
     score: Score
-    known: bool
+    known: float
 
 
 def inherit(supernet: Supernet, spec: ModelSpec, batches: Batches, generator: torch.Generator) -> VisionTransformer:
@@ -67,7 +67,7 @@ def read(supernet: Supernet, spec: ModelSpec, task: Task, *, finetune_steps: int
     """
     with one_thread():
         batches, generator = Batches(task.train, task), torch.Generator().manual_seed(seed)
-        known = supernet.weights.covers(spec)
+        known = supernet.weights.known(spec)
         model = inherit(supernet, spec, batches, generator)
         if finetune_steps:
             for _ in steps(model, batches, replace(FINETUNE, steps=finetune_steps), generator):

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from cosearch.data import Task
 from cosearch.errors import EvaluationError
-from cosearch.space import Space
 from cosearch.spec import ModelSpec
 from cosearch.supernet.choices import Choices
 from cosearch.supernet.optim import SharedOptimizer
@@ -54,20 +53,20 @@ class SupernetTraining:
     """A training on its way; the same arguments give the same parameters, on one thread.
 
     Args:
-        space: models are drawn from it.
+        choices: models are drawn from them.
         task: what they learn.
         recipe: how.
         seed: of all that is drawn.
     """
 
-    def __init__(self, space: Space, task: Task, recipe: SupernetRecipe, seed: int) -> None:
+    def __init__(self, choices: Choices, task: Task, recipe: SupernetRecipe, seed: int) -> None:
         self.supernet = Supernet(
-            weights=SharedWeights(seed), space=space.name, task=task.name, recipe=recipe, seed=seed
+            weights=SharedWeights(seed), space=choices.name, task=task.name, recipe=recipe, seed=seed
         )
         self.optimizer = SharedOptimizer(self.supernet.weights, recipe.base)
         self.generator = torch.Generator().manual_seed(seed)
         self.rng = np.random.default_rng(seed)
-        self._choices = Choices(space, seed)
+        self._choices = choices
         self._batches = Batches(task.train, task)
         room = [self._choices.draw(self.rng) for _ in range(_ROOM)]
         self.supernet.weights.grow([self._choices.largest, *room])
@@ -139,13 +138,13 @@ class SupernetTraining:
         return loss.item(), logits.detach()
 
 
-def train_supernet(space: Space, task: Task, recipe: SupernetRecipe, seed: int) -> Supernet:
-    """Returns shared parameters for the models of ``space``, trained on the training split of ``task``.
+def train_supernet(choices: Choices, task: Task, recipe: SupernetRecipe, seed: int) -> Supernet:
+    """Returns shared parameters for the models of ``choices``, trained on the training split of ``task``.
 
     Raises:
         EvaluationError: the loss stopped being a number.
     """
-    training = SupernetTraining(space, task, recipe, seed)
+    training = SupernetTraining(choices, task, recipe, seed)
     while not training.done:
         training.advance()
     return training.supernet

@@ -57,10 +57,10 @@ class SharedWeights:
             spec: what to cut out.
             keep: whether what no model had before becomes part of the banks.
         """
-        if not keep and not self.covers(spec):
-            return self._copy().cut(spec)
         model = _skeleton(spec, self.seed)
         found = places(model)
+        if not (keep or all(self._has(place) for place in found.values())):
+            return self._copy().cut(spec)
         self._cover(spec, found)
         tensors = {}
         for name, place in found.items():
@@ -72,9 +72,18 @@ class SharedWeights:
         model.load_state_dict(tensors, strict=False, assign=True)
         return Subnet(model, found)
 
-    def covers(self, spec: ModelSpec) -> bool:
-        """Returns whether every parameter of the model was part of a model before."""
-        return all(self._has(place) for place in places(_skeleton(spec, self.seed)).values())
+    def known(self, spec: ModelSpec) -> float:
+        """Returns the share of a model's weights that were part of a model before; scales do not count."""
+        have = total = 0
+        for place in places(_skeleton(spec, self.seed)).values():
+            if is_scale(place.bank):
+                continue
+            total += math.prod(place.view)
+            if place in self._known:
+                have += math.prod(place.view)
+            elif place.bank in self.values:
+                have += int((~self.values[place.bank][_leading(place.view)].isnan()).sum())
+        return have / total
 
     def grow(self, specs: Iterable[ModelSpec]) -> None:
         """Makes room for models, so that training need not stop for it."""
