@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from cosearch.spec import FLOAT_BITS, AcceleratorSpec, ModelSpec, Scalar
+from cosearch.spec import FLOAT_BITS, AcceleratorSpec, BlockSpec, ModelSpec, Scalar, TaskShape
 
 __all__ = ["describe_accelerator", "describe_model", "label", "quantity", "unit_of"]
 
@@ -38,6 +38,10 @@ _SUFFIXES = {
     "cycles": "cycles",
 }
 """Unit for each ending of a metric's name, longest first."""
+
+_BLOCK = BlockSpec(heads=1, mlp_hidden=1)
+_PLAIN = ModelSpec(task=TaskShape(image=(1, 1), channels=1, classes=2), patch=1, dim=1, blocks=(_BLOCK,))
+"""What a block and a model are where nothing is said."""
 
 
 def quantity(value: float, unit: str) -> str:
@@ -85,8 +89,10 @@ def label(metric: str) -> str:
 def describe_model(model: ModelSpec) -> str:
     """Returns a model in one line, values that differ between blocks joined by ``/``.
 
-    Token counts are those of the image (class token left out), from the stem on: ``prune 16>10>6`` reduces twice.
-    ``W`` and ``A`` are the widths of weights and activations in bits; ``float`` is single precision.
+    Token counts are those of the image (class token left out), from the stem on: ``prune 16>10>6`` reduces twice,
+    ``lookup 64>16`` has 16 core tokens. ``W`` and ``A`` are the widths of weights and activations in bits, or their
+    number formats; ``float`` is single precision. What every model can do without is named where it differs from the
+    default: mixer, query and key/value heads, kind of MLP, rank, sparsity, norm, pool, training.
 
     Examples:
         ``dim 48, 3 blocks, 2 heads, MLP 96, patch 4, prune 16>10>6, W 8/6/4 A 8``
@@ -97,7 +103,9 @@ def describe_model(model: ModelSpec) -> str:
         f"dim {model.dim}",
         f"{len(blocks)} {'block' if len(blocks) == 1 else 'blocks'}",
         f"{heads} {'head' if heads == '1' else 'heads'}",
-        f"MLP {_each([block.mlp_hidden for block in blocks])}",
+        *_mixing(blocks),
+        _mlp(blocks),
+        *_weights(blocks),
         f"patch {model.patch}" + (f"+{model.overlap}" if model.overlap else ""),
     ]
     if model.stem_hidden:
@@ -105,13 +113,58 @@ def describe_model(model: ModelSpec) -> str:
     if model.token_method != "none":
         kept = [model.patches, *(block.keep_tokens for block in blocks if block.keep_tokens is not None)]
         parts.append(f"{model.token_method} {'>'.join(map(str, kept))}")
-    weights = _each([_bits(block.weight_bits) for block in blocks])
-    activations = _each([_bits(block.activation_bits) for block in blocks])
-    edge = _bits(model.edge_bits)
-    if weights == activations == edge == "float":
-        return ", ".join([*parts, "float"])
-    parts.append(f"W {weights} A {activations}" + (f" edges {edge}" if model.edge_bits != FLOAT_BITS else ""))
+    if model.norm != _PLAIN.norm:
+        parts.append(f"norm {model.norm}")
+    if model.pool != _PLAIN.pool:
+        parts.append(f"pool {model.pool}")
+    parts.append(_formats(model))
+    if model.training:
+        parts.append("training " + " ".join(f"{name}={value}" for name, value in model.training))
     return ", ".join(parts)
+
+
+def _mixing(blocks: Sequence[BlockSpec]) -> list[str]:
+    """Returns the mixers, and heads of queries and of keys and values, where any block's are not the usual ones."""
+    parts = []
+    if any(block.mixer != _BLOCK.mixer for block in blocks):
+        parts.append(f"mixer {_each([block.mixer for block in blocks])}")
+    asking = [block.query_heads or block.heads for block in blocks]
+    if any(block.query_heads for block in blocks):
+        parts.append(f"query heads {_each(asking)}")
+    if any(block.kv_heads for block in blocks):
+        parts.append(f"kv heads {_each([b.kv_heads or a for b, a in zip(blocks, asking, strict=True)])}")
+    return parts
+
+
+def _mlp(blocks: Sequence[BlockSpec]) -> str:
+    """Returns kind and hidden units: ``MLP 96``, ``GLU 96``, ``no MLP``, or ``MLP gelu 96/glu 64/none``."""
+    kinds = {block.mlp for block in blocks}
+    if kinds == {"none"}:
+        return "no MLP"
+    if len(kinds) == 1:
+        (kind,) = kinds
+        return f"{'MLP' if kind == _BLOCK.mlp else kind.upper()} {_each([block.mlp_hidden for block in blocks])}"
+    return f"MLP {_each(['none' if block.mlp == 'none' else f'{block.mlp} {block.mlp_hidden}' for block in blocks])}"
+
+
+def _weights(blocks: Sequence[BlockSpec]) -> list[str]:
+    """Returns rank and sparsity, where any block's weights are not whole and dense."""
+    parts = []
+    if any(block.rank for block in blocks):
+        parts.append(f"rank {_each([block.rank or 'full' for block in blocks])}")
+    if any(block.sparsity != _BLOCK.sparsity for block in blocks):
+        patterns = ["dense" if b.sparsity == _BLOCK.sparsity else "{}:{}".format(*b.sparsity) for b in blocks]
+        parts.append(f"sparsity {_each(patterns)}")
+    return parts
+
+
+def _formats(model: ModelSpec) -> str:
+    weights = _each([_format(block.weight_bits, block.weight_format) for block in model.blocks])
+    activations = _each([_format(block.activation_bits, block.activation_format) for block in model.blocks])
+    edge = _format(model.edge_bits, model.edge_format)
+    if weights == activations == edge == "float":
+        return "float"
+    return f"W {weights} A {activations}" + (f" edges {edge}" if edge != "float" else "")
 
 
 def describe_accelerator(accelerator: AcceleratorSpec) -> str:
@@ -163,8 +216,8 @@ def _named(name: str, value: Scalar) -> str:
     return f"{name} {value}"
 
 
-def _bits(bits: int) -> str:
-    return "float" if bits == FLOAT_BITS else str(bits)
+def _format(bits: int, name: str) -> str:
+    return name or ("float" if bits == FLOAT_BITS else str(bits))
 
 
 def _each(values: Sequence[object]) -> str:

@@ -2,12 +2,14 @@
 
 import math
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cosearch.spec import AcceleratorSpec, BlockSpec, ModelSpec, TaskShape
+from cosearch.testing.models import random_model
 from cosearch.words import describe_accelerator, describe_model, label, quantity, unit_of
 
 TASK = TaskShape(image=(16, 16), channels=1, classes=10)
@@ -123,3 +125,77 @@ def test_parameters_without_a_customary_place_follow_by_name() -> None:
     assert describe_accelerator(AcceleratorSpec.of("gemmini", parameters)) == (
         "gemmini ws, 1.00 GHz, dim 16, dma 128 bit, scratchpad 256 KiB"
     )
+
+
+def model_of(*blocks, **fields):
+    return ModelSpec(task=TASK, patch=2, dim=48, blocks=blocks, **fields)
+
+
+def block_of(**fields):
+    return BlockSpec(**({"heads": 2, "mlp_hidden": 96} | fields))
+
+
+@pytest.mark.parametrize(
+    ("blocks", "fields", "text"),
+    [
+        ([{"mixer": "linear"}], {}, "2 heads, mixer linear, MLP 96, patch 2, float"),
+        (
+            [{"heads": 1, "mixer": "pool"}, {}, {"mixer": "sigmoid"}],
+            {},
+            "1/2/2 heads, mixer pool/softmax/sigmoid, MLP 96, patch 2, float",
+        ),
+        ([{"heads": 8, "query_heads": 4}], {}, "8 heads, query heads 4, MLP 96, patch 2, float"),
+        (
+            [{"heads": 8, "query_heads": 4, "kv_heads": 2}, {"heads": 8}],
+            {},
+            "8 heads, query heads 4/8, kv heads 2/8, MLP 96, patch 2, float",
+        ),
+        ([{"heads": 4, "kv_heads": 1}], {}, "4 heads, kv heads 1, MLP 96, patch 2, float"),
+        ([{"mlp": "glu"}, {"mlp": "glu", "mlp_hidden": 64}], {}, "2 heads, GLU 96/64, patch 2, float"),
+        ([{"mlp": "none", "mlp_hidden": 0}], {}, "2 heads, no MLP, patch 2, float"),
+        (
+            [{}, {"mlp": "glu", "mlp_hidden": 64}, {"mlp": "none", "mlp_hidden": 0}],
+            {},
+            "2 heads, MLP gelu 96/glu 64/none, patch 2, float",
+        ),
+        ([{"rank": 8}, {}], {}, "2 heads, MLP 96, rank 8/full, patch 2, float"),
+        ([{"sparsity": (2, 4)}, {}], {}, "2 heads, MLP 96, sparsity 2:4/dense, patch 2, float"),
+        (
+            [{"weight_bits": 4, "weight_format": "mxfp4", "activation_bits": 8, "activation_format": "fp8_e4m3"}],
+            {"edge_bits": 16, "edge_format": "bf16"},
+            "2 heads, MLP 96, patch 2, W mxfp4 A fp8_e4m3 edges bf16",
+        ),
+        (
+            [{"weight_bits": 4, "weight_format": "mxfp4"}, {"weight_bits": 4, "activation_bits": 8}, {}],
+            {},
+            "2 heads, MLP 96, patch 2, W mxfp4/4/float A float/8/float",
+        ),
+        ([{}], {"edge_bits": 8}, "2 heads, MLP 96, patch 2, W float A float edges 8"),
+        ([{}], {"norm": "batchnorm", "pool": "ggem"}, "2 heads, MLP 96, patch 2, norm batchnorm, pool ggem, float"),
+        (
+            [{}],
+            {"training": (("optimizer", "muon"), ("lr", 0.01))},
+            "2 heads, MLP 96, patch 2, float, training lr=0.01 optimizer=muon",
+        ),
+        ([{"keep_tokens": 16}, {}], {"token_method": "lookup"}, "2 heads, MLP 96, patch 2, lookup 64>16, float"),
+        (
+            [{"keep_tokens": 40}, {"keep_tokens": 9}],
+            {"token_method": "hired"},
+            "2 heads, MLP 96, patch 2, hired 64>40>9, float",
+        ),
+    ],
+)
+def test_what_differs_from_the_default_is_named(blocks, fields, text):
+    count = f"{len(blocks)} block{'s' if len(blocks) > 1 else ''}"
+    words = describe_model(model_of(*(block_of(**block) for block in blocks), **fields))
+    assert words == f"dim 48, {count}, {text}"
+
+
+def test_models_of_other_meaning_have_other_words():
+    """Every field that a model's id knows of is seen in its words, but for what the task is."""
+    specs = {}
+    for seed in range(300):
+        spec = random_model(seed)
+        spec = replace(spec, task=replace(spec.task, channels=1, classes=2, labels=1))
+        words = describe_model(spec), spec.task.image
+        assert specs.setdefault(words, spec.id) == spec.id, words
