@@ -171,7 +171,7 @@ def seeds_table(found: Verified) -> Table:
     for name in shown:
         for column in (f"{name} in search", "mean", "sd", "interval"):
             table.add_column(column, justify="right", no_wrap=True)
-        table.add_column(f"{name}, test", justify="right", no_wrap=True)
+        table.add_column("test ± sd", justify="right", no_wrap=True)
     table.add_column("model")
     words = {m.candidate.model.id: describe_model(m.candidate.model) for m in found.front.members}
     for model in result.models:

@@ -121,6 +121,7 @@ def verified_page(front: Front, verification: Verification, *, run: str) -> str:
         f"<header><h1>Verified front of {escape(run)}</h1>",
         "<p>Its models trained again with several seeds.</p></header>",
         f'<dl class="facts">{items}</dl>',
+        f"<h2>{escape(label(vertical.metric))} and what it costs</h2>",
         f'<div class="panels">{"".join(slot(name) for name in figures)}</div>',
         '<p class="hint">A point falls if another one dominates it or a limit is broken, by the means; the probability '
         "says how sure that is. It survives below 5 %, falls above 95 %, and is open in between.</p>",
@@ -151,13 +152,13 @@ def _row(verdict: MemberVerdict, member: Member, model: ModelFigures, metric: st
     rivals = ", ".join(f"{rival.id[:8]} ({rival.probability:.2f})" for rival in verdict.rivals[:3])
     cells = [
         f'<td data-value="{verdict.id}"><code title="{verdict.id}">{verdict.id[:8]}</code></td>',
-        _text(verdict.verdict),
+        f'<td data-value="{verdict.verdict}">{verdict.verdict}</td>',
         _number(verdict.falls, f"{verdict.falls:.2f}"),
         _number(searched, quantity(searched, unit_of(metric))),
         _number(own.mean if own else None, f"{own.mean:.4f}" if own else ""),
         _number(own.high - own.low if own else None, f"{own.low:.4f} - {own.high:.4f}" if own else ""),
         _number(test.mean if test else None, f"{test.mean:.4f}" if test else ""),
-        _text(rivals),
+        f'<td data-value="{rivals}">{rivals}</td>',
         _text(unbroken(describe_model(candidate.model))),
         _text(unbroken(describe_accelerator(candidate.accelerator))),
     ]

@@ -1,9 +1,11 @@
 """Verification of a run: what it asks for, what it keeps, how it goes on; on a toy evaluator that takes no time."""
 
+import dataclasses
 import json
 import re
 import shutil
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 
@@ -11,7 +13,9 @@ from cosearch import session
 from cosearch.errors import NotFoundError, StoreError, UserError
 from cosearch.plugins import PluginRef
 from cosearch.runfile import load_run_file
+from cosearch.search import training_seed
 from cosearch.session import Plan, Silent, Unheard
+from cosearch.session.verify import _work
 from cosearch.store import read_state
 from cosearch.track.location import quiet
 
@@ -129,6 +133,29 @@ def test_one_model_or_a_few(run):
     assert [model.model_id for model in few.models] == [models[0], models[-1]]
     assert len(verify(run, seeds=2, models="1").verification.models) == 1
     assert len(verify(run, seeds=2, models="999").verification.models) == len(models)
+
+
+def test_steps_that_a_models_spec_asks_for_are_made_longer_too(tmp_path):
+    """A spec may change the recipe (`cosearch.spec.ModelSpec.training`); its steps count, not the run's."""
+    run = RUN.replace('"toy.py:Toy"', "trained, options: {recipe: {steps: 30, batch: 32}}")
+    (tmp_path / "run.yaml").write_text(run)
+    problem = session.begin(load_run_file(tmp_path / "run.yaml"), tmp_path).problem
+    plain = problem.space.decode(problem.space.sample(np.random.default_rng(0)))
+    own = dataclasses.replace(plain, model=dataclasses.replace(plain.model, training=(("lr", 0.01), ("steps", 50))))
+    for plan, candidate, steps in [
+        (Plan(), plain, 120),
+        (Plan(longer=1.5), plain, 45),
+        (Plan(steps=7), plain, 7),
+        (Plan(), own, 200),
+        (Plan(steps=7), own, 7),
+    ]:
+        work = _work(problem, "quality", problem.costly["quality"], candidate, plan)
+        trains_by = work.evaluator.evaluator().recipe.overridden(work.candidate.model.training)
+        assert (work.steps, trains_by.steps, trains_by.batch) == (steps, steps, 32)
+        assert work.model_id == candidate.model.id
+        assert dict(work.candidate.model.training).get("lr") == dict(candidate.model.training).get("lr")
+        assert len(set(work.seeds.values())) == plan.seeds
+        assert training_seed(problem.seed, candidate.model.id) not in work.seeds.values()
 
 
 # --- going on ---------------------------------------------------------------------------------------------------------
