@@ -361,10 +361,12 @@ class ModelSide(Side[ModelSpec]):
         raw |= {"model.depth": len(spec.blocks), "model.token_method": method}
         raw |= {"model.edge_bits": spec.edge_bits, "model.edge_format": spec.edges_in}
         raw |= {f"model.{TRAIN}{name}": value for name, value in spec.training}
-        for i, block in enumerate(spec.blocks):
-            for name, value in self._columns(spec, block).items():
-                raw[f"model.{name}[{i}]"] = value
-                raw.setdefault(f"model.{name}", value)
+        columns = [self._columns(spec, block) for block in spec.blocks]
+        for name in columns[0]:
+            values = [column[name] for column in columns]
+            filled = self._filling(name, values)
+            raw |= {f"model.{name}[{i}]": filled if value is None else value for i, value in enumerate(values)}
+            raw[f"model.{name}"] = filled
         keep = self.fields["keep"]
         where = reduction_blocks(len(spec.blocks), self._stages, method)
         tokens, counts = spec.patches, []
@@ -379,32 +381,33 @@ class ModelSide(Side[ModelSpec]):
                 raw[name] = schedules(keep.domain, method, before, 1).get((after,), most)
         return raw
 
-    def _columns(self, spec: ModelSpec, block: BlockSpec) -> dict[str, Scalar]:
-        """Returns the values of the fields that make ``block``; of those that it has no use for, their first."""
+    def _columns(self, spec: ModelSpec, block: BlockSpec) -> dict[str, Scalar | None]:
+        """Returns the values of the fields that make ``block``; None for what it has no use for."""
         hidden = _hidden_choices(self.fields["mlp_ratio"].domain, spec.dim)
-        columns: dict[str, Scalar] = {
+        mixer, asked = MIXERS[block.mixer], block.query_heads or block.heads
+        every = {name: self.fields[name].domain.contains(0) for name in ("query_heads", "kv_heads")}
+        return {
             "mixer": block.mixer,
-            "heads": block.heads,
-            "query_heads": block.query_heads,
-            "kv_heads": block.kv_heads,
+            "heads": block.heads if mixer.heads else None,
+            "query_heads": (block.query_heads or (0 if every["query_heads"] else block.heads)) if mixer.map else None,
+            "kv_heads": (block.kv_heads or (0 if every["kv_heads"] else asked)) if mixer.map else None,
             "mlp": block.mlp,
-            "mlp_ratio": hidden.get(block.mlp_hidden, block.mlp_hidden / spec.dim),
-            "rank": block.rank,
+            "mlp_ratio": hidden.get(block.mlp_hidden, block.mlp_hidden / spec.dim) if block.mlp != "none" else None,
+            "rank": block.rank or None,
             "sparsity": f"{block.sparsity[0]}:{block.sparsity[1]}",
             "weight_bits": block.weight_bits,
             "activation_bits": block.activation_bits,
             "weight_format": block.weights_in,
             "activation_format": block.activations_in,
         }
-        unused = {"rank": block.rank == 0, "mlp_ratio": block.mlp == "none", "heads": not MIXERS[block.mixer].heads}
-        unused |= {name: getattr(block, name) == 0 for name in ("query_heads", "kv_heads")}
-        for name, idle in unused.items():
-            domain = self.fields[name].domain
-            if idle and not domain.contains(columns[name]):
-                columns[name] = domain.from_unit(0.0)
-        if block.query_heads == 0 and not self.fields["query_heads"].domain.contains(0):
-            columns["query_heads"] = block.heads
-        return columns
+
+    def _filling(self, name: str, values: Sequence[Scalar | None]) -> Scalar:
+        """Returns what stands for a field where a block has no use for it: what another block has, or any."""
+        domain = self.fields[name].domain
+        if name == "rank" and None in values:
+            whole = [0] if domain.contains(0) else []
+            return next((v for v in values if v is not None), (whole or [domain.from_unit(1.0)])[0])
+        return next((v for v in values if v is not None), domain.from_unit(0.0))
 
 
 def _block(values: Mapping[str, Any], index: int, keep: int | None) -> BlockSpec:

@@ -11,8 +11,9 @@ PACKAGE = Path(cosearch.__file__).parent
 EVALUATORS = PACKAGE.parent / "evaluators" / "cosearch_evaluators"
 ORDER = (
     *("errors", "yamlfile", "formats", "spec", "words", "evaluator", "workload", "hardware", "references"),
-    *("validation", "space", "model", "data", "train", "imported", "front", "samplers", "plugins", "store"),
-    *("runfile", "surrogate", "pool", "search", "track", "plots", "export", "session", "cli", "testing"),
+    *("validation", "space", "model", "data", "train", "imported", "supernet", "predictors", "front", "samplers"),
+    *("plugins", "store", "runfile", "surrogate", "verification", "pool", "search", "track", "plots", "export"),
+    *("session", "cli", "testing"),
 )
 HEAVY = {"torch", "ray", "mlflow", "optuna", "pymoo", "plotly", "sklearn", "onnx", "onnxruntime"}
 

@@ -407,5 +407,5 @@ def test_names_that_lead_nowhere(tmp_path, monkeypatch):
     assert str(caught.value) == (
         "no space is called 'vit_digit_systolic'; did you mean 'vit_digits_systolic'? "
         "Known: deit_tiny_edge, deit_tiny_fpga, vit_cifar_systolic, vit_digits_gemmini, vit_digits_memories, "
-        "vit_digits_microcontroller, vit_digits_systolic"
+        "vit_digits_microcontroller, vit_digits_systolic, vit_digits_wide"
     )

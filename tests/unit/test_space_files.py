@@ -21,6 +21,7 @@ SPACES = {
     "vit_digits_systolic": DIGITS,
     "vit_cifar_systolic": TaskShape(image=(32, 32), channels=3, classes=100),
     "vit_digits_memories": DIGITS,
+    "vit_digits_wide": DIGITS,
     "vit_digits_gemmini": DIGITS,
     "vit_digits_microcontroller": DIGITS,
     "deit_tiny_edge": TaskShape(image=(224, 224), channels=3, classes=1000),
