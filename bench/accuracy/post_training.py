@@ -2,7 +2,8 @@
 
 Run ``python bench/accuracy/post_training.py`` (minutes, one thread): trains a small model in floating point with all
 its tokens on digit-pairs, gives its weights to models with fewer tokens and bits as the evaluator ``post_training``
-does, trains the same models from scratch beside, prints the tables and writes them to post_training.md beside this file.
+does, trains the same models from scratch beside, prints the tables and writes them to post_training.md beside this
+file.
 """
 
 from __future__ import annotations

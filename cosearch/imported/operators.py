@@ -1,20 +1,29 @@
 """What each operator of ATen is to hardware, and the kinds of operator that stand for it.
 
-`cosearch.workload.OperatorKind` has eight kinds, made for vision transformers; their lane operations are in
+The kinds of `cosearch.workload.OperatorKind` were made for vision transformers; their lane operations are in
 `cosearch.hardware.vector`. Other operators are charged as the nearest kind that costs no less, unless said otherwise:
 
-==================  ==========  ========================================================================
-operators           kind        what is charged
-==================  ==========  ========================================================================
-views, moves        none        read in place: addressing, not arithmetic; joining (``cat``) likewise
-pointwise           ADD         2 a value; a rectifier or a comparison needs 1
-nonlinear           GELU        9 a value; a division of two tensors, 16 steps of a bit each, is undercharged
-reductions, pools   SCORE       3 for each value read (each value of each window); a sum needs 1
-normalisations      LAYERNORM   7 a value and 88 a row; root-mean-square normalisation needs less
-gathers, scatters   MERGE       3 a value and 16 a row, where the image decides what goes where; else nothing
-sorts               SELECT      a bitonic network for each row
-best of each row    SELECT      1 a value, and a sort of the rows that is not there: overcharged
-==================  ==========  ========================================================================
+===================  ==========  =======================================================================
+operators            kind        what is charged
+===================  ==========  =======================================================================
+views, moves         none        read in place: addressing, not arithmetic; joining (``cat``) likewise
+one comparison       RELU        1 a value: rectifiers, bounds by a constant, signs, choices by a mask
+products             MULTIPLY    2 a value
+other pointwise      ADD         2 a value; a hard sigmoid needs 3
+exponential, erf     GELU        9 a value; an exponential needs 7
+with a reciprocal    SIGMOID     25 a value: sigmoid, tanh, SiLU, Mish; what these do beside, such as SiLU's
+                                 product with x, 2, is left out
+powers, roots, logs  POWER       13 a value; softplus and sines likewise (assumption)
+divisions            DIVIDE      1 a value and 16 for each value of the divisor
+sums, means, pools   POOL        1 for each value read (each value of each window)
+other reductions     SCORE       3 for each value read
+normalisations       LAYERNORM   7 a value and 88 a row; root-mean-square normalisation needs less
+batch normalisation  AFFINE      2 a value; nothing where it joins the layer before
+gathers, scatters    GATHER      1 a value, where the image decides what goes where; else nothing
+scattered sums       MERGE       3 a value and 16 a row; a sum needs 2 a value
+sorts                SELECT      a bitonic network for each row
+best of each row     SELECT      1 a value, and a sort of the rows that is not there: overcharged
+===================  ==========  =======================================================================
 
 Names are those of the ATen operators (``torch/aten/src/ATen/native/native_functions.yaml``), without overload.
 """
@@ -22,19 +31,24 @@ Names are those of the ATen operators (``torch/aten/src/ATen/native/native_funct
 from __future__ import annotations
 
 __all__ = [
+    "ADDING_SCATTERS",
     "BATCH_NORMS",
     "BEST",
+    "COMPARISONS",
     "CONVOLUTIONS",
+    "EXPONENTIALS",
     "FAKE_QUANTISERS",
     "FREE",
     "GATHERS",
     "INFERENCE_BATCH_NORMS",
     "INTERPOLATIONS",
     "KEPT_WHOLE",
-    "NONLINEAR",
     "NORMALISATIONS",
     "POINTWISE",
     "POOLS",
+    "POWERS",
+    "PRODUCTS_BY_VALUE",
+    "RECIPROCALS",
     "REDUCTIONS",
     "SCALINGS",
     "SCATTERS",
@@ -42,6 +56,7 @@ __all__ = [
     "SHAPE_ONLY",
     "SOFTMAXES",
     "SORTS",
+    "SUMS",
 ]
 
 
@@ -69,24 +84,40 @@ SHAPE_ONLY = _names("""
 SCALINGS = _names("mul div multiply divide true_divide")
 """By one constant number they cost nothing: it joins the scale of a quantised tensor, or the weights."""
 
-POINTWISE = SCALINGS | _names("""
-    add sub subtract rsub addcmul lerp neg negative abs sign maximum minimum fmax fmin clamp clamp_min clamp_max clip
-    relu relu6 hardtanh leaky_relu prelu _prelu_kernel threshold hardsigmoid where masked_fill
-    floor ceil round trunc fix eq ne lt le gt ge logical_not logical_and logical_or logical_xor
-    bitwise_not bitwise_and bitwise_or isnan isinf square floor_divide remainder fmod tril triu
+COMPARISONS = _names("""
+    relu threshold clamp_min clamp_max abs neg negative sign where masked_fill tril triu
+    logical_not logical_and logical_or logical_xor bitwise_not bitwise_and bitwise_or isnan isinf
 """)
+"""One comparison or choice for each value."""
+
+PRODUCTS_BY_VALUE = _names("mul multiply square leaky_relu prelu _prelu_kernel")
+"""A product for each value; a leaky rectifier multiplies too."""
+
+POINTWISE = (
+    SCALINGS
+    | COMPARISONS
+    | PRODUCTS_BY_VALUE
+    | _names("""
+    add sub subtract rsub addcmul lerp maximum minimum fmax fmin clamp clip relu6 hardtanh hardsigmoid
+    floor ceil round trunc fix eq ne lt le gt ge floor_divide remainder fmod
+""")
+)
 """One step, or a scale and one step, for each value."""
 
-NONLINEAR = _names("""
-    gelu silu mish hardswish sigmoid log_sigmoid tanh softplus elu selu celu exp exp2 expm1 log log2 log10 log1p erf
-    sqrt rsqrt pow reciprocal sin cos tan atan atan2 addcdiv glu
-""")
-"""A polynomial, a table or a division for each value."""
+EXPONENTIALS = _names("gelu hardswish exp exp2 expm1 erf elu selu celu")
+"""A polynomial for each value. A hardswish has none: sum, two bounds, product and scales come to less."""
 
-REDUCTIONS = _names("""
-    sum mean prod amax amin max min any all var std var_mean std_mean norm linalg_vector_norm cumsum col2im
-""")
-"""``max`` and ``min`` of a whole tensor; with a dimension they are in `BEST`."""
+RECIPROCALS = _names("sigmoid tanh silu mish glu reciprocal addcdiv atan2")
+"""A polynomial and a division for each value."""
+
+POWERS = _names("pow sqrt rsqrt log log2 log10 log1p softplus log_sigmoid sin cos tan atan")
+"""Two polynomials for each value."""
+
+SUMS = _names("sum mean amax amin max min any all cumsum col2im")
+"""One step for each value read; ``max`` and ``min`` of a whole tensor, with a dimension they are in `BEST`."""
+
+REDUCTIONS = SUMS | _names("prod var std var_mean std_mean norm linalg_vector_norm")
+"""Many values to one."""
 
 BEST = _names("max min argmax argmin aminmax")
 """The best of each row and where it is, for the overloads with a dimension."""
@@ -124,8 +155,11 @@ SORTS = _names("topk sort argsort msort kthvalue median")
 GATHERS = _names("gather index_select index take_along_dim embedding _unsafe_index")
 """By constant indices they are reads in another order."""
 
-SCATTERS = _names("""
-    scatter scatter_add scatter_reduce index_add index_copy index_put _unsafe_index_put masked_scatter index_fill
+ADDING_SCATTERS = _names("scatter_add scatter_reduce index_add")
+"""Several values may go to one place, where they are added."""
+
+SCATTERS = ADDING_SCATTERS | _names("""
+    scatter index_copy index_put _unsafe_index_put masked_scatter index_fill
 """)
 
 CONVOLUTIONS = _names("convolution")
@@ -150,7 +184,9 @@ FAKE_QUANTISERS = {
 KEPT_WHOLE = (
     FREE
     | POINTWISE
-    | NONLINEAR
+    | EXPONENTIALS
+    | RECIPROCALS
+    | POWERS
     | REDUCTIONS
     | BEST
     | POOLS

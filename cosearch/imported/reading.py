@@ -199,7 +199,9 @@ class _Reader:
     def _treatments(self) -> tuple[tuple[Any, Callable[[Node], Value]], ...]:
         return (
             (names.POINTWISE, self._pointwise),
-            (names.NONLINEAR, lambda node: self._elementwise(node, OperatorKind.GELU)),
+            (names.EXPONENTIALS, lambda node: self._elementwise(node, OperatorKind.GELU)),
+            (names.RECIPROCALS, lambda node: self._elementwise(node, OperatorKind.SIGMOID)),
+            (names.POWERS, lambda node: self._elementwise(node, OperatorKind.POWER)),
             (names.SOFTMAXES, self._softmax),
             (names.NORMALISATIONS, self._normalisation),
             (names.INFERENCE_BATCH_NORMS, self._affine),
@@ -257,9 +259,20 @@ class _Reader:
             if constant and single and (name == "mul" or constant[0] is second):
                 scaled = self.value(first if constant[0] is second else second)
                 return Value(bases=scaled.bases, bits=scaled.bits)
-            if name != "mul" and self.value(second).bases:
-                return self._elementwise(node, OperatorKind.GELU)
-        return self._elementwise(node, OperatorKind.ADD)
+            if name not in names.PRODUCTS_BY_VALUE and self.value(second).bases:
+                return self._division(node, second)
+        if name in names.COMPARISONS:
+            return self._elementwise(node, OperatorKind.RELU)
+        product = name in names.PRODUCTS_BY_VALUE or name in names.SCALINGS
+        return self._elementwise(node, OperatorKind.MULTIPLY if product else OperatorKind.ADD)
+
+    def _division(self, node: Node, divisor: Any) -> Value:
+        """Divides each value by one of ``divisor``, whose values are shared by as many as the result has more."""
+        total, divisors = elements(node), elements(divisor)
+        natural = self._extent(shape(node), self.value(divisor))
+        found = self._vector(node, OperatorKind.DIVIDE, (1, divisors, max(1, total // divisors)))
+        self.record.extents[found.bases[0]] = natural
+        return found
 
     def _rows(self, node: Node, dim: int) -> Extent:
         """Returns one repetition with a row for each slice along ``dim`` of the first operand."""
@@ -309,14 +322,15 @@ class _Reader:
             return Value(bases=self.value(source).bases)
         read = self.value(node.args[0])
         extent = self._extent(shape(node), read)
-        return self.record.vector(self.label(node), OperatorKind.ADD, extent, [read], out=math.prod(shape(node)))
+        return self.record.vector(self.label(node), OperatorKind.AFFINE, extent, [read], out=math.prod(shape(node)))
 
     def _reduction(self, node: Node) -> Value:
         source = node.args[0]
         assert isinstance(source, Node)
         sizes = shape(source)
         columns = sizes[-1] if sizes else 1
-        return self._vector(node, OperatorKind.SCORE, (1, math.prod(sizes) // columns, columns))
+        kind = OperatorKind.POOL if operator_name(node) in names.SUMS else OperatorKind.SCORE
+        return self._vector(node, kind, (1, math.prod(sizes) // columns, columns))
 
     def _pool(self, node: Node) -> Value:
         name, source = operator_name(node), node.args[0]
@@ -324,13 +338,13 @@ class _Reader:
         if name in names.INTERPOLATIONS:
             window = names.INTERPOLATIONS[name]
         elif "adaptive" in name:  # windows may overlap by a pixel where sizes do not divide
-            return self._vector(node, OperatorKind.SCORE, (1, math.prod(shape(source)[2:]), shape(source)[1]))
+            return self._vector(node, OperatorKind.POOL, (1, math.prod(shape(source)[2:]), shape(source)[1]))
         else:
             kernel = argument(node, "kernel_size")
             spatial = len(shape(node)) - 2
             window = math.prod(kernel if len(kernel) == spatial else tuple(kernel) * spatial)
-        sizes = shape(node)
-        return self._vector(node, OperatorKind.SCORE, (1, math.prod(sizes[2:]), sizes[1] * window))
+        sizes, kind = shape(node), OperatorKind.SCORE if name in names.INTERPOLATIONS else OperatorKind.POOL
+        return self._vector(node, kind, (1, math.prod(sizes[2:]), sizes[1] * window))
 
     def _best(self, node: Node) -> Value:
         extent = self._rows(node, int(argument(node, "dim")))
@@ -356,4 +370,5 @@ class _Reader:
 
     def _moved(self, node: Node, sizes: tuple[int, ...]) -> Value:
         columns = sizes[-1] if sizes else 1
-        return self._vector(node, OperatorKind.MERGE, (1, math.prod(sizes) // columns, columns))
+        kind = OperatorKind.MERGE if operator_name(node) in names.ADDING_SCATTERS else OperatorKind.GATHER
+        return self._vector(node, kind, (1, math.prod(sizes) // columns, columns))
