@@ -6,6 +6,7 @@ Each computes what `cosearch.workload` lists for it.
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +21,16 @@ __all__ = ["Exchange", "LookupExchange", "MemoryExchange", "core_grid", "core_to
 
 
 def core_grid(count: int, rows: int, columns: int) -> tuple[int, int]:
-    """Returns rows and columns of ``count`` core tokens: the factors whose ratio is nearest to that of the image's."""
-    choices = [(a, count // a) for a in range(1, count + 1) if count % a == 0]
-    return min(choices, key=lambda pair: abs(math.log(pair[0] / pair[1] * columns / rows)))
+    """Returns rows and columns of ``count`` core tokens: the factors whose ratio is nearest to that of the image's.
+
+    Of two that are as near, the one of fewer rows.
+    """
+
+    def distance(pair: tuple[int, int]) -> Fraction:  # as fractions: equal ones must be equal on every machine
+        wide, high = pair[1] * rows, pair[0] * columns
+        return Fraction(max(wide, high), min(wide, high))
+
+    return min(((a, count // a) for a in range(1, count + 1) if count % a == 0), key=distance)
 
 
 def core_tokens(image: Tensor, grid: tuple[int, int], core: tuple[int, int]) -> Tensor:

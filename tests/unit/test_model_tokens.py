@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -165,6 +165,7 @@ def attended(draw: Any) -> tuple[Tensor, Tensor, int, int]:
     return torch.tensor([scores]), torch.tensor([part]), parts, draw(st.integers(1, tokens))
 
 
+@settings(deadline=None)
 @given(attended())
 def test_any_budget_is_spent_exactly(given_: tuple[Tensor, Tensor, int, int]) -> None:
     scores, part, parts, keep = given_
@@ -178,6 +179,7 @@ def test_any_budget_is_spent_exactly(given_: tuple[Tensor, Tensor, int, int]) ->
         assert all(float(scores[0, i]) >= max(dropped, default=0.0) for i in inside if i in picked)
 
 
+@settings(deadline=None)
 @given(attended(), st.data())
 def test_more_attention_to_a_part_never_gives_it_fewer(given_: tuple[Tensor, Tensor, int, int], data: Any) -> None:
     scores, part, parts, keep = given_
@@ -199,6 +201,7 @@ def test_clusters_average_what_is_nearest_to_each_centre() -> None:
     torch.testing.assert_close(sizes, torch.tensor([[1.0, 4.0, 2.0]]))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**6), st.integers(2, 12), st.booleans(), st.data())
 def test_clusters_lose_nothing_and_keep_every_centre(seed: int, tokens: int, coarse: bool, data: Any) -> None:
     keep = data.draw(st.integers(1, tokens))
