@@ -1,8 +1,8 @@
 """What moves the shared parameters: the optimisers of `cosearch.train`, for parameters that grow and are used in part.
 
-A bank that no model of a step used stays as it is: Muon makes every step as long as the last, so old momentum alone
-would move it as far as a gradient. Orthogonalising a gradient that is zero outside its part is the same as
-orthogonalising the part, so Muon works on whole banks.
+What no model of a step used stays as it is: Muon makes every step as long as the last, so old momentum alone would
+move it as far as a gradient. Orthogonalising a gradient that is zero outside its part is the same as orthogonalising
+the part, so Muon sees no more of a bank than the largest model of the step has, which is far cheaper.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cosearch.supernet.places import is_scale, matrix_shape
-from cosearch.supernet.weights import SharedWeights, enlarged
+from cosearch.supernet.weights import SharedWeights, enlarged, leading
 from cosearch.train import Recipe, orthogonalise
 from cosearch.train.optim import BETAS
 
@@ -49,39 +49,35 @@ class SharedOptimizer:
     def step(self, factor: float) -> None:
         """Moves every bank that has a gradient at ``factor`` times the highest rates, and drops the gradients."""
         matrices: dict[tuple[int, int], dict[str, Tensor]] = {}
-        for bank, gradient in self._weights.gradients.items():
-            shape = self._matrix(bank)
+        for bank, whole in self._weights.gradients.items():
+            part = leading(self._weights.used[bank])
+            gradient = whole[part]
+            shape = matrix_shape(bank, tuple(gradient.shape)) if self._recipe.optimizer == "muon" else None
             if shape is None:
                 self._adamw(bank, gradient, factor)
             else:
-                momentum = self._state(self.first, bank).lerp_(gradient, 1 - self._recipe.momentum)
+                momentum = self._state(self.first, bank)[part].lerp_(gradient, 1 - self._recipe.momentum)
                 update = gradient.lerp(momentum, self._recipe.momentum)
                 matrices.setdefault(shape, {})[bank] = update.reshape(shape)
         for shape, updates in matrices.items():
             self._muon(shape, updates, factor)
-        self._weights.gradients.clear()
-
-    def _matrix(self, bank: str) -> tuple[int, int] | None:
-        """Returns the shape in which Muon sees a bank; None for one that AdamW moves."""
-        if self._recipe.optimizer != "muon":
-            return None
-        return matrix_shape(bank, tuple(self._weights.values[bank].shape))
+        self._weights.clear_gradients()
 
     def _muon(self, shape: tuple[int, int], updates: Mapping[str, Tensor], factor: float) -> None:
         moves = orthogonalise(torch.stack(list(updates.values())))
         rate = self._recipe.matrix_lr * factor * max(1.0, shape[0] / shape[1]) ** 0.5
         for bank, move in zip(updates, moves, strict=True):
-            values = self._weights.values[bank]
+            values = self._values(bank)
             values.add_(move.view(values.shape), alpha=-rate)
 
     def _adamw(self, bank: str, gradient: Tensor, factor: float) -> None:
-        values, (one, two) = self._weights.values[bank], BETAS
+        values, (one, two), part = self._values(bank), BETAS, leading(self._weights.used[bank])
         scales = is_scale(bank)
         if scales:  # of the logarithm, as in `cosearch.train.optim.ScaleAdam`
-            gradient = gradient * values.nan_to_num()
+            gradient = gradient * values.nan_to_num()  # between two parts a bank may hold what no model had yet
         count = self.counts[bank] = self.counts.get(bank, 0) + 1
-        first = self._state(self.first, bank).lerp_(gradient, 1 - one)
-        second = self._state(self.second, bank).lerp_(gradient.square(), 1 - two)
+        first = self._state(self.first, bank)[part].lerp_(gradient, 1 - one)
+        second = self._state(self.second, bank)[part].lerp_(gradient.square(), 1 - two)
         deviation = (second / (1 - two**count)).sqrt_()
         if scales:
             move = first / (1 - one**count) / deviation.add_(_SCALE_EPSILON)
@@ -91,6 +87,10 @@ class SharedOptimizer:
         if values.dim() >= 2 and not bank.endswith("bias"):
             values.mul_(1 - rate * self._recipe.weight_decay)
         values.addcdiv_(first, deviation.add_(_EPSILON), value=-rate / (1 - one**count))
+
+    def _values(self, bank: str) -> Tensor:
+        """Returns the part of a bank that was used."""
+        return self._weights.values[bank][leading(self._weights.used[bank])]
 
     def _state(self, states: dict[str, Tensor], bank: str) -> Tensor:
         values = self._weights.values[bank]

@@ -40,12 +40,14 @@ class SharedWeights:
     Attributes:
         values: by bank.
         gradients: by bank, of those that have any; as large as the values.
+        used: the leading part of each of these that some gradient reached.
     """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.values: dict[str, Tensor] = {}
         self.gradients: dict[str, Tensor] = {}
+        self.used: dict[str, tuple[int, ...]] = {}
         self._known: set[Place] = set()
 
     def cut(self, spec: ModelSpec, *, keep: bool = True) -> Subnet:
@@ -64,13 +66,18 @@ class SharedWeights:
         self._cover(spec, found)
         tensors = {}
         for name, place in found.items():
-            part = self.values[place.bank][_leading(place.view)]
+            part = self.values[place.bank][leading(place.view)]
             value = part.clone(memory_format=torch.contiguous_format).view(model.get_parameter(name).shape)
             if is_scale(place.bank) and not bool((value > 0).all()):
                 value.zero_()  # not set for all channels: the first batch sets them together
             tensors[name] = value
         model.load_state_dict(tensors, strict=False, assign=True)
         return Subnet(model, found)
+
+    def clear_gradients(self) -> None:
+        """Drops all gradients."""
+        self.gradients.clear()
+        self.used.clear()
 
     def known(self, spec: ModelSpec) -> float:
         """Returns the share of a model's weights that were part of a model before; scales do not count."""
@@ -82,7 +89,7 @@ class SharedWeights:
             if place in self._known:
                 have += math.prod(place.view)
             elif place.bank in self.values:
-                have += int((~self.values[place.bank][_leading(place.view)].isnan()).sum())
+                have += int((~self.values[place.bank][leading(place.view)].isnan()).sum())
         return have / total
 
     def grow(self, specs: Iterable[ModelSpec]) -> None:
@@ -102,7 +109,9 @@ class SharedWeights:
             total = self.gradients.get(place.bank)
             if total is None:
                 total = self.gradients[place.bank] = torch.zeros_like(self.values[place.bank])
-            total[_leading(place.view)] += gradient.view(place.view)
+            total[leading(place.view)] += gradient.view(place.view)
+            before = self.used.get(place.bank, place.view)
+            self.used[place.bank] = tuple(map(max, before, place.view))
 
     def _copy(self) -> SharedWeights:
         other = SharedWeights(self.seed)
@@ -111,7 +120,7 @@ class SharedWeights:
 
     def _settle(self, place: Place, scale: Tensor) -> None:
         """Keeps scales that a model's first batch has set."""
-        part = self.values[place.bank][_leading(place.view)]
+        part = self.values[place.bank][leading(place.view)]
         part.copy_(torch.where(part > 0, part, scale.view(place.view)))
 
     def _cover(self, spec: ModelSpec, found: Mapping[str, Place]) -> None:
@@ -121,7 +130,7 @@ class SharedWeights:
         fresh = dict(build_model(spec, self.seed).named_parameters())
         for name, place in lacking.items():
             self._enlarge(place)
-            part = self.values[place.bank][_leading(place.view)]
+            part = self.values[place.bank][leading(place.view)]
             part.copy_(torch.where(part.isnan(), fresh[name].detach().view(place.view), part))
             self._known.add(place)
 
@@ -131,7 +140,7 @@ class SharedWeights:
         bank = self.values.get(place.bank)
         if bank is None or any(there < wanted for there, wanted in zip(bank.shape, place.view, strict=True)):
             return False
-        if bool(bank[_leading(place.view)].isnan().any()):
+        if bool(bank[leading(place.view)].isnan().any()):
             return False
         self._known.add(place)
         return True
@@ -153,7 +162,8 @@ def enlarged(tensor: Tensor, view: Iterable[int], fill: float) -> Tensor:
     return F.pad(tensor, [n for pad in reversed(pads) for n in (0, pad)], value=fill) if any(pads) else tensor
 
 
-def _leading(view: tuple[int, ...]) -> tuple[slice, ...]:
+def leading(view: tuple[int, ...]) -> tuple[slice, ...]:
+    """Returns the index of the leading part of shape ``view``."""
     return tuple(slice(0, length) for length in view)
 
 
