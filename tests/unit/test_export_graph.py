@@ -122,7 +122,7 @@ def floor_for_round(graph):
 
 def one_code_off(graph):
     for constant in graph.initializer:
-        if constant.name == "blocks.1.fc2.weight.codes":
+        if constant.name == "blocks.1.mlp.fc2.weight.codes":
             codes = onnx.numpy_helper.to_array(constant).copy()
             codes[0, :] = -codes[0, :] - 1
             constant.CopyFrom(onnx.numpy_helper.from_array(codes, constant.name))
