@@ -144,7 +144,7 @@ def format_rows(bench: Bench) -> Iterator[Sequence[str]]:
 
 def count_rows(bench: Bench) -> Iterator[Sequence[str]]:
     """Yields the rows of the third table."""
-    for weights, activations in (("int4", "int8"), ("int3", "int8"), ("int4", "int4")):
+    for weights, activations in (("int3", "int8"), ("int4", "int4")):
         spec = with_formats(bench.float, weights, activations)
         for learned in (False, True):
             found = [bench.untrained(spec, learned=learned, images=count) for count in COUNTS]
@@ -153,12 +153,15 @@ def count_rows(bench: Bench) -> Iterator[Sequence[str]]:
 
 def both_rows(bench: Bench) -> Iterator[Sequence[str]]:
     """Yields the rows of the fourth table."""
-    for method, keep in (("merge", 0.8), ("merge", 0.6), ("prune", 0.8)):
-        for weights, activations in (("int6", "int8"), ("int4", "int8")):
-            spec = with_formats(with_tokens(bench.float, method, keep), weights, activations)
-            nearest, learned = bench.untrained(spec), bench.untrained(spec, learned=True)
-            learnt = bench.read(bench.trained(spec))
-            yield method, f"{keep:g}", f"{weights} / {activations}", f"{nearest:.3f}", f"{learned:.3f}", f"{learnt:.3f}"
+    for method, weights, activations in (
+        ("merge", "int6", "int8"),
+        ("merge", "int4", "int8"),
+        ("prune", "int4", "int8"),
+    ):
+        spec = with_formats(with_tokens(bench.float, method, KEEPS[0]), weights, activations)
+        nearest, learned = bench.untrained(spec), bench.untrained(spec, learned=True)
+        learnt = bench.read(bench.trained(spec))
+        yield method, f"{KEEPS[0]:g}", f"{weights} / {activations}", f"{nearest:.3f}", f"{learned:.3f}", f"{learnt:.3f}"
 
 
 def table(head: Sequence[str], rows: Iterator[Sequence[str]]) -> list[str]:
