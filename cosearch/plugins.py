@@ -120,11 +120,18 @@ class PluginRef:
 def refer(group: str, use: str, options: Mapping[str, Any], folder: Path) -> PluginRef:
     """Returns a reference to ``use``; reads the file where it names one, relative to ``folder``.
 
+    A class may say in ``paths`` which of its options name files, such as ``("weights", "recipe.teacher")``: where
+    ``folder`` has the file, its absolute path takes the option's place, so that workers find it.
+
     Raises:
-        NotFoundError: the file does not exist.
+        NotFoundError: the file does not exist, or there is no such name or module.
+        UserError: its module cannot be imported.
     """
     name = use.rpartition(":")[0]
     if not name.endswith(".py"):
+        ref = PluginRef(group=group, use=use, options=options)
+        for dotted in getattr(ref.load(), "paths", ()):
+            options = _resolved(options, dotted.split("."), folder)
         return PluginRef(group=group, use=use, options=options)
     path = folder / name
     try:
@@ -132,3 +139,14 @@ def refer(group: str, use: str, options: Mapping[str, Any], folder: Path) -> Plu
     except OSError as error:
         raise NotFoundError(f"{path} cannot be read ({error.strerror}); check the path in 'use: {use}'") from error
     return PluginRef(group=group, use=use, options=options, source=source)
+
+
+def _resolved(options: Mapping[str, Any], names: list[str], folder: Path) -> Mapping[str, Any]:
+    """Returns ``options`` with the path under ``names`` made absolute, if it is a file of ``folder``."""
+    first, *rest = names
+    value = options.get(first)
+    if rest and isinstance(value, Mapping):
+        return {**options, first: _resolved(value, rest, folder)}
+    if not rest and isinstance(value, str) and value and (folder / value).is_file():
+        return {**options, first: str((folder / value).resolve())}
+    return options

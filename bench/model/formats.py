@@ -90,9 +90,9 @@ def with_formats(model: VisionTransformer, pair: Pair, calibration: Calibration,
         put(layer, "int8", "int8", "mse")
     for block in model.blocks:
         assert isinstance(block, Block)
-        for layer in (block.qkv, block.proj, block.fc1, block.fc2):
+        for layer in (block.mixer.qkv, block.mixer.proj, block.mlp.fc1, block.mlp.fc2):
             put(layer, weights, activations, calibration)
-        attend(block, activations, calibration)
+        attend(block.mixer, activations, calibration)
     with torch.no_grad():
         model(images)
     return model
@@ -107,13 +107,13 @@ def put(layer: Any, weights: str, activations: str, calibration: Calibration) ->
     layer.input_quantizer = quantizer(activations, calibration=plain)
 
 
-def attend(block: Any, name: str, calibration: Calibration) -> None:
+def attend(mixer: Any, name: str, calibration: Calibration) -> None:
     """Puts quantisers before the two products of attention; the softmax has no sign to spend a bit on."""
     plain: Calibration = "mse" if calibration == "absmean" else calibration
     found = number_format(name)
-    block.qkv_quantizer = Attended(name) if found.family == "mx" else quantizer(name, channels=3, calibration=plain)
+    mixer.qkv_quantizer = Attended(name) if found.family == "mx" else quantizer(name, channels=3, calibration=plain)
     softmax = f"u{name}" if found.family == "integer" else name
-    block.softmax_quantizer = quantizer(softmax, calibration=plain)
+    mixer.softmax_quantizer = quantizer(softmax, calibration=plain)
 
 
 def rounded(quantised: VisionTransformer, model: VisionTransformer, images: Tensor) -> VisionTransformer:

@@ -53,6 +53,7 @@ class Trained:
     )
     scope: Literal["model", "pair"] = "model"
     cheap = False
+    paths = ("recipe.teacher", "recipe.warm_start")
 
     def __init__(self, recipe: Mapping[str, Any] | None = None) -> None:
         self.recipe = Recipe.from_config(recipe or {})

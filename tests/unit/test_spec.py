@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,10 @@ import pytest
 from cosearch.errors import SpecError
 from cosearch.formats import NUMBER_FORMATS, number_format
 from cosearch.spec import (
+    MIXERS,
+    MLPS,
+    NORMS,
+    POOLS,
     TOKEN_METHODS,
     AcceleratorSpec,
     BlockSpec,
@@ -452,3 +457,14 @@ def test_json_errors_name_the_path() -> None:
 def test_specs_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         make_model().dim = 4  # type: ignore[misc]
+
+
+def test_the_page_on_models_has_every_name() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+    for method in TOKEN_METHODS.values():
+        assert f"| `{method.name}` | {method.summary} | {method.least(64)} |" in page
+    for mixer in MIXERS.values():
+        assert f"| `{mixer.name}` | {mixer.summary} |" in page
+    for table in (MLPS, NORMS, POOLS):
+        for name, text in table.items():
+            assert f"| `{name}` | {text} |" in page
