@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from cosearch import __version__
-from cosearch.cli import costs, inspect, project, results, running, verify
+from cosearch.cli import adopt, costs, inspect, project, results, running, supernet, verify
 from cosearch.errors import CosearchError, EnvironmentProblem
 
 __all__ = ["app", "main"]
@@ -26,7 +26,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (running, results, verify, costs, inspect, project):
+for group in (running, results, verify, supernet, adopt, costs, inspect, project):
     group.add_to(app)
 
 
