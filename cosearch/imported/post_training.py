@@ -24,6 +24,7 @@ from cosearch.model.formats import (
     ScaledQuantizer,
     adaround,
 )
+from cosearch.model.linear import keep_largest
 from cosearch.spec import TOKEN_METHODS, ModelSpec
 from cosearch.train.twins import float_twin, unreduced
 
@@ -39,10 +40,12 @@ _DENSE = (1, 1)
 def without_reductions(spec: ModelSpec, tensors: Mapping[str, Tensor]) -> tuple[ModelSpec, dict[str, Tensor]]:
     """Returns a trained model in floating point and with all its tokens: its spec, and its weights without scales.
 
+    Weights that sparsity left out are 0 then.
+
     Raises:
         SpecError: weights are missing, or its token method has weights of its own.
     """
-    plain = dataclasses.replace(unreduced(float_twin(spec)), training=())
+    plain = dataclasses.replace(_dense(unreduced(float_twin(spec))), training=())
     kept, own = _layout(plain), _layout(spec)
     missing = sorted(set(kept) - set(tensors))
     if missing:
@@ -56,7 +59,11 @@ def without_reductions(spec: ModelSpec, tensors: Mapping[str, Tensor]) -> tuple[
             "model with all its tokens",
             f"give weights that were trained without {spec.token_method!r}",
         )
-    return plain, {name: tensors[name] for name in kept}
+    weights = {name: tensors[name] for name in kept}
+    for path, layer in _meta(spec).named_modules():
+        if isinstance(layer, Linear) and layer.sparsity != _DENSE:
+            weights[f"{path}.weight"] = keep_largest(weights[f"{path}.weight"], layer.sparsity)
+    return plain, weights
 
 
 def with_weights(spec: ModelSpec, source: ModelSpec, weights: Mapping[str, Tensor]) -> VisionTransformer:
@@ -131,10 +138,7 @@ def _check(spec: ModelSpec, source: ModelSpec) -> None:
     if not method.after_training:
         ready = ", ".join(name for name, found in TOKEN_METHODS.items() if found.after_training)
         raise EvaluationError(f"token method {method.name!r} needs training; take one of {ready}")
-    plain = unreduced(float_twin(spec))
-    plain = dataclasses.replace(
-        plain, blocks=tuple(dataclasses.replace(block, sparsity=_DENSE) for block in plain.blocks)
-    )
+    plain = _dense(unreduced(float_twin(spec)))
     if plain == source:
         return
     if len(plain.blocks) != len(source.blocks):
@@ -157,19 +161,27 @@ def _other(field: str, wanted: object, given: object) -> EvaluationError:
     )
 
 
-def _layout(spec: ModelSpec) -> dict[str, torch.Size]:
-    """Returns the shape of each parameter and buffer; nothing is drawn or stored."""
+def _dense(spec: ModelSpec) -> ModelSpec:
+    blocks = tuple(dataclasses.replace(block, sparsity=_DENSE) for block in spec.blocks)
+    return dataclasses.replace(spec, blocks=blocks)
+
+
+def _meta(spec: ModelSpec) -> VisionTransformer:
+    """Returns the model without values: nothing is drawn or stored."""
     with torch.device("meta"):
-        return {name: tensor.shape for name, tensor in VisionTransformer(spec).state_dict().items()}
+        return VisionTransformer(spec)
+
+
+def _layout(spec: ModelSpec) -> dict[str, torch.Size]:
+    """Returns the shape of each parameter and buffer."""
+    return {name: tensor.shape for name, tensor in _meta(spec).state_dict().items()}
 
 
 def _scales(spec: ModelSpec) -> set[str]:
     """Returns the names of all that quantisers hold."""
-    with torch.device("meta"):
-        model = VisionTransformer(spec)
     return {
         f"{path}.{name}"
-        for path, module in model.named_modules()
+        for path, module in _meta(spec).named_modules()
         if isinstance(module, Quantizer)
         for name in module.state_dict()
     }

@@ -33,7 +33,23 @@ def adopted_to_bytes(adopted: AdoptedModel) -> bytes:
     texts = {_SPEC: canonical_json(adopted.spec)}
     if adopted.mean is not None and adopted.std is not None:
         texts[_PIXELS] = json.dumps({"mean": list(adopted.mean), "std": list(adopted.std)})
-    return save({name: adopted.weights[name].contiguous() for name in sorted(adopted.weights)}, metadata=texts)
+    return _ordered(
+        save({name: adopted.weights[name].contiguous() for name in sorted(adopted.weights)}, metadata=texts)
+    )
+
+
+def _ordered(data: bytes) -> bytes:
+    """Returns a safetensors file with its texts in order: safetensors writes several in any.
+
+    The file is the header's length (8 bytes, little endian), the header (JSON, filled up with spaces to a multiple of
+    8) and the tensors (https://huggingface.co/docs/safetensors, "Format").
+    """
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
 
 
 def adopted_from_file(path: str | Path) -> AdoptedModel:
