@@ -17,7 +17,7 @@ from cosearch.train.loop import one_thread, steps
 __all__ = ["FINETUNE", "Reading", "inherit", "read"]
 
 FINETUNE = Recipe(lr=1.2e-3, matrix_lr=6e-3, scale_lr=0.02, warmup=0.0, hold=0.0)
-"""How inherited weights go on: a fifth of a fresh model's rates, falling from the start (``bench/accuracy``)."""
+"""How inherited weights go on: a fifth of a fresh model's rates, falling from the start (assumption)."""
 
 _SETTLING = 30
 """Batches that settle a BatchNorm's statistics, which forget a tenth with each; other models see one."""
