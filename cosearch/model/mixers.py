@@ -49,10 +49,11 @@ def make_mixer(spec: ModelSpec, block: BlockSpec, tokens: int) -> nn.Module | No
     if block.mixer in ("softmax", "sigmoid"):
         reads = "" if block.keep_tokens is None else TOKEN_METHODS[spec.token_method].needs
         return Attention(spec.dim, block, tokens, gain=gain, needs_map=reads == "map")
+    merged = spec.token_method in ("merge", "cluster") and tokens <= spec.patches
     if block.mixer == "linear":
-        return LinearAttention(spec.dim, block, tokens, gain=gain)
+        return LinearAttention(spec.dim, block, tokens, gain=gain, merged=merged)
     if block.mixer == "hashed":
-        return HashedAttention(spec.dim, block, tokens, gain=gain)
+        return HashedAttention(spec.dim, block, tokens, gain=gain, merged=merged)
     return Pooling(spec.grid) if block.mixer == "pool" else None
 
 
@@ -71,7 +72,8 @@ class _Heads(nn.Module):
             self.qkv_quantizer = operand(name, self.asked * rows, channels=3)
         else:
             self.q_quantizer = operand(name, self.asked * rows)
-            self.k_quantizer = operand(name, self.shared * rows)
+            # linear attention multiplies keys by values first, which sums over tokens
+            self.k_quantizer = operand(name, self.shared * rows, axis=-2 if block.mixer == "linear" else -1)
             self.v_quantizer = operand(name, self.shared * rows, axis=-2)
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -150,11 +152,12 @@ class LinearAttention(_Heads):
 
     SLAB's simplified linear attention (Guo et al., ICML 2024, section 3.3, https://arxiv.org/abs/2405.11582), without
     its depth-wise convolution of the values, which needs all tokens in their places. Sums over tokens are means, which
-    cancels; merged tokens count as often as they have patches.
+    cancels; merged tokens count as often as they have patches: their keys are multiplied by that.
     """
 
-    def __init__(self, dim: int, block: BlockSpec, tokens: int, *, gain: float) -> None:
+    def __init__(self, dim: int, block: BlockSpec, tokens: int, *, gain: float, merged: bool = False) -> None:
         super().__init__(dim, block, tokens)
+        self.weigh_quantizer = _weighed(block, self.asked * tokens * self.depth, merged=merged, signed=False)
         self.state_quantizer = operand(block.activations_in, self.asked * self.depth * (self.depth + 1), axis=-2)
         self.proj = block_linear(block, self.asked * self.depth, dim, rows=tokens, gain=gain)
 
@@ -163,7 +166,7 @@ class LinearAttention(_Heads):
         q, k, v = self.split(x)
         queries, keys = q.relu(), k.relu()
         if size is not None:
-            keys = keys * size.view(x.shape[0], 1, -1, 1)
+            keys = _through(self.weigh_quantizer, keys * size.view(x.shape[0], 1, -1, 1))
         context = by_state(queries, keys, v, self.state_quantizer)
         return Mixed(self.proj(divided(context)), None, k, v)
 
@@ -178,9 +181,10 @@ class HashedAttention(_Heads):
     ``depth`` bits, c and c', have the kernel 1 + c c' / depth, which is never negative.
     """
 
-    def __init__(self, dim: int, block: BlockSpec, tokens: int, *, gain: float) -> None:
+    def __init__(self, dim: int, block: BlockSpec, tokens: int, *, gain: float, merged: bool = False) -> None:
         super().__init__(dim, block, tokens)
         depth = self.depth
+        self.weigh_quantizer = _weighed(block, self.asked * tokens * depth, merged=merged, signed=True)
         self.hash = Linear(depth, depth, rows=2 * tokens * self.asked, formats=(block.weights_in, "fp32"))
         self.state_quantizer = operand(block.activations_in, self.asked * depth * (depth + 1), axis=-2)
         self.proj = block_linear(block, self.asked * depth, dim, rows=tokens, gain=gain)
@@ -190,11 +194,16 @@ class HashedAttention(_Heads):
         q, k, v = self.split(x)
         queries, keys = _signs(self.hash(torch.stack((q, k)))).unbind(0)
         weights = None if size is None else size.view(x.shape[0], 1, -1, 1)
-        counted = keys if weights is None else keys * weights
+        counted = keys if weights is None else _through(self.weigh_quantizer, keys * weights)
         ones = torch.ones_like(v[..., :1])
         whole = torch.cat((v, ones), dim=3) if weights is None else torch.cat((v, ones), dim=3) * weights
         context = by_state(queries, counted, v, self.state_quantizer) / self.depth + whole.mean(2, keepdim=True)
         return Mixed(self.proj(divided(context)), None, k, v)
+
+
+def _weighed(block: BlockSpec, values: int, *, merged: bool, signed: bool) -> Quantizer | None:
+    """Returns a quantiser of keys times sizes, which a product sums over tokens; None where all sizes are 1."""
+    return operand(block.activations_in, values, signed=signed, axis=-2) if merged else None
 
 
 def by_state(queries: Tensor, keys: Tensor, values: Tensor, quantizer: Quantizer | None) -> Tensor:

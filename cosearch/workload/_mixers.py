@@ -78,7 +78,10 @@ def _by_state(
 ) -> str:
     """Keys times values first, then queries times that; one more column of ones gives what the rows are divided by."""
     dim, wide, a = write.model.dim, write.wide, activations(block)
-    state = write.matmul(f"{name}.state", depth, tokens, depth + 1, heads, (features, values), a)
+    keys = features
+    if write.merged:  # merged tokens count as often as they have patches
+        keys = write.vector(f"{name}.weigh", OperatorKind.MULTIPLY, tokens, depth, (features,), a, heads)
+    state = write.matmul(f"{name}.state", depth, tokens, depth + 1, heads, (keys, values), a)
     context = write.matmul(f"{name}.context", tokens, depth, depth + 1, heads, (features, state), wide)
     if mean:
         context = write.vector(f"{name}.shift", OperatorKind.ADD, tokens, depth + 1, (context, mean), wide, heads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -242,3 +243,39 @@ def test_formats_of_sixteen_bits_change_little_and_those_of_fewer_change_somethi
     assert (error == 0) == (name == "fp32")
     if number_format(name).bits == 16 and kind != "hashed":
         assert error < 1e-3
+
+
+@pytest.mark.parametrize("name", ["int4", "mxfp4", "fp8_e4m3"])
+@pytest.mark.parametrize("method", ["merge", "cluster"])
+@pytest.mark.parametrize("kind", ["linear", "hashed"])
+def test_keys_of_merged_tokens_are_quantised_with_their_sizes(kind: str, method: str, name: str) -> None:
+    """The state's operands are what the format holds, and there is nothing to weigh before a merge."""
+    bits, written = bits_and_format(name)
+    formats = {"activation_bits": bits, "activation_format": written}
+    first, block = (
+        BlockSpec(heads=2, mlp_hidden=4, keep_tokens=4),
+        BlockSpec(heads=2, mlp_hidden=4, mixer=kind, **formats),
+    )
+    spec = ModelSpec(task=TASK, patch=4, dim=DIM, blocks=(first, block), token_method=method)
+    model = build_model(spec)
+    model(numbers(0, 4, 1, 8, 12))
+    quantizer = model.blocks[1].mixer.weigh_quantizer
+    seen: list[Tensor] = []
+    quantizer.register_forward_hook(lambda m, args, out: seen.extend((args[0], out)))
+    model(numbers(1, 2, 1, 8, 12))
+    before, after = seen
+    assert before.shape == (2, 2, 5, DIM // 2)
+    assert kind == "hashed" or not torch.equal(before, after)  # small whole numbers are values of most formats
+    torch.testing.assert_close(quantizer(after), after)
+    assert float((before - after).detach().square().mean()) < 0.05 * float(before.detach().square().mean())
+    plain = build_model(dataclasses.replace(spec, blocks=(block, block), token_method="none"))
+    assert [b.mixer.weigh_quantizer for b in plain.blocks] == [None, None]
+
+
+def test_mx_blocks_run_along_what_a_product_sums_over() -> None:
+    axes = {}
+    for kind in ("softmax", "linear", "hashed"):
+        found = mixer(kind, activation_bits=4, activation_format="mxfp4")
+        axes[kind] = (found.q_quantizer.axis, found.k_quantizer.axis, found.v_quantizer.axis)
+    # q k^T over the depth and map v over tokens; k^T v over tokens; the hash over the depth, codes^T v over tokens
+    assert axes == {"softmax": (-1, -1, -2), "linear": (-1, -2, -2), "hashed": (-1, -1, -2)}
