@@ -129,7 +129,7 @@ def _kept(path: Path | None) -> Mapping[str, Found]:
             row: dict[str, Any] = json.loads(line)
         except json.JSONDecodeError:
             continue  # a run was stopped while it wrote this line; the training is made again
-        kept[row.pop("key")] = Found(**{**row, "read_as": tuple(row["read_as"])})
+        kept[row["key"]] = Found(accuracy=row["accuracy"], read_as=tuple(row["read_as"]), seconds=row["seconds"])
     return kept
 
 
