@@ -16,6 +16,7 @@ from cosearch.predictors.files import PREDICTORS, load_predictor, make_predictor
 from cosearch.predictors.gaussian import GaussianProcess
 from cosearch.predictors.noise import relative_error
 from cosearch.predictors.trees import BoostedTrees
+from cosearch.predictors.trend import Trended
 
 __all__ = [
     "PREDICTORS",
@@ -24,6 +25,7 @@ __all__ = [
     "Link",
     "Prediction",
     "Predictor",
+    "Trended",
     "encode",
     "encode_models",
     "load_predictor",

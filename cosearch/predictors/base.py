@@ -46,7 +46,12 @@ class Predictor(Protocol):
 
     A short training is a row as well: ``fidelity`` is the share of the full steps that it made, which becomes a column
     (log2), so that short trainings inform predictions at 1. Left out, all are 1.
+
+    Attributes:
+        kind: its name in files.
     """
+
+    kind: str
 
     def fit(
         self,
@@ -212,17 +217,19 @@ class Columns:
 
     def standardised(self, x: Floats) -> Floats:
         """Returns the columns that change, shape (rows, moving columns)."""
-        self._check(x)
+        self.check(x)
         return np.ascontiguousarray(((x - self.mean) / self.scale)[:, self.moving])
 
     def inside(self, x: Floats) -> NDArray[np.bool_]:
         """Returns for each row whether it lies inside the range that was learnt."""
+        self.check(x)
         still = ~self.moving
         same = (np.abs(x - self.mean)[:, still] <= 1e-6 * np.maximum(1.0, np.abs(self.mean[still]))).all(axis=1)
         near = np.sqrt(squares(self.standardised(x), self.rows).min(axis=1)) <= self.reach + 1e-9
         return np.asarray(same & near)
 
-    def _check(self, x: Floats) -> None:
+    def check(self, x: Floats) -> None:
+        """Raises `UserError` where rows have other columns than those learnt."""
         if x.shape[1] != len(self.mean):
             raise UserError(
                 f"encodings have {x.shape[1] - 1} columns, but {len(self.mean) - 1} were learnt; "

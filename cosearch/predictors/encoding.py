@@ -21,7 +21,7 @@ Columns, in order; ``names()`` has them all:
   multiply-accumulates, log2 bits and relative error of both operands, share kept.
 - ``mix[p].*``: likewise for products without weights (attention), at `MIX_POSITIONS`: log2 of rows, reduction, columns
   and repetitions, log2 bits and relative error.
-- ``vector[p].*``: likewise for vector operators: log2 of rows, columns and repetitions, log2 bits written.
+- ``vector[p].*``: likewise for vector operators, at `VECTOR_POSITIONS`: log2 of rows, columns and repetitions, log2 bits written.
 - ``method.*``, ``mixer.*``, ``mlp.*``, ``norm.*``, ``pool.*``: 1 for the name that the spec has; of mixers and MLPs,
   the share of blocks.
 - ``training[i]``: the fields of `ModelSpec.training`, by the hashing trick (Weinberger et al. 2009, "Feature Hashing
@@ -44,12 +44,23 @@ from cosearch.predictors.noise import relative_error
 from cosearch.spec import MIXERS, MLPS, NORMS, POOLS, TOKEN_METHODS, ModelSpec, Scalar
 from cosearch.workload import Operator, OperatorKind, Workload, format_of, workload
 
-__all__ = ["LAYER_POSITIONS", "MIX_POSITIONS", "TRAINING_COLUMNS", "encode", "encode_models", "names"]
+__all__ = [
+    "LAYER_POSITIONS",
+    "MIX_POSITIONS",
+    "TRAINING_COLUMNS",
+    "VECTOR_POSITIONS",
+    "encode",
+    "encode_models",
+    "names",
+]
 
 Floats = NDArray[np.float64]
 
 LAYER_POSITIONS = 8
-"""Parts of the depth of products with weights, and of vector operators."""
+"""Parts of the depth of products with weights."""
+
+VECTOR_POSITIONS = 2
+"""Parts of the depth of vector operators: they tell little of accuracy, and each column counts for a predictor."""
 
 MIX_POSITIONS = 4
 """Parts of the depth of products without weights."""
@@ -102,7 +113,7 @@ def _described(load: Workload, spec: ModelSpec | None) -> _Part:
         **_widths(products, layers, vectors),
         **_profile("layer", layers, LAYER_POSITIONS, _LAYER),
         **_profile("mix", mixes, MIX_POSITIONS, _MIX),
-        **_profile("vector", vectors, LAYER_POSITIONS, _VECTOR),
+        **_profile("vector", vectors, VECTOR_POSITIONS, _VECTOR),
         **_chosen(spec),
         **_training(() if spec is None else spec.training),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from cosearch.errors import FileError, NotFoundError, did_you_mean
 from cosearch.predictors.base import Link, Predictor
 from cosearch.predictors.gaussian import GaussianProcess
 from cosearch.predictors.trees import BoostedTrees
+from cosearch.predictors.trend import Trended
 
 __all__ = ["PREDICTORS", "load_predictor", "make_predictor", "save_predictor"]
 
@@ -23,14 +24,21 @@ PREDICTORS = ("gaussian_process", "boosted_trees", "pretrained_network")
 FORMAT = "cosearch predictor/1"
 
 
-def make_predictor(kind: str, *, link: Link = "identity", seed: int = 0) -> Predictor:
+def make_predictor(kind: str, *, link: Link = "identity", seed: int = 0, readings: int = 0) -> Predictor:
     """Returns a new predictor.
+
+    Args:
+        kind: a name in `PREDICTORS`.
+        link: how values are seen; ``logit`` for accuracies.
+        seed: of all that it draws.
+        readings: last columns of the encodings that are readings of the candidate itself, such as the logit of its
+            accuracy after a short training; a straight line through them comes first (`Trended`).
 
     Raises:
         NotFoundError: there is none called ``kind``.
     """
-    made: Predictor = _class(kind)(link=link, seed=seed)
-    return made
+    made: Predictor = _class(kind)(link="identity" if readings else link, seed=seed)
+    return Trended(made, readings, link) if readings else made
 
 
 def save_predictor(predictor: Predictor, path: Path) -> None:
@@ -42,7 +50,7 @@ def save_predictor(predictor: Predictor, path: Path) -> None:
     from safetensors.numpy import save_file
 
     arrays, meta = predictor.state()
-    head = {"format": FORMAT, "kind": type(predictor).kind, **meta}  # type: ignore[attr-defined]
+    head = {"format": FORMAT, "kind": predictor.kind, **meta}
     kept = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     save_file(kept, path, metadata={"cosearch": json.dumps(head, sort_keys=True)})
 
@@ -61,10 +69,16 @@ def load_predictor(path: Path) -> Predictor:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
     except (OSError, SafetensorError, ValueError) as error:
         raise FileError(str(path), "", f"cannot be read: {error}", "fit the predictor again") from error
-    if head.get("format") != FORMAT or head.get("kind") not in PREDICTORS:
+    if head.get("format") != FORMAT or head.get("kind") not in (*PREDICTORS, Trended.kind):
         raise FileError(str(path), "", "holds no predictor", f"give a file that says it is {FORMAT!r}")
-    read: Callable[[Mapping[str, NDArray[Any]], Mapping[str, Any]], Predictor] = _class(head["kind"]).from_state
-    return read(arrays, head)
+    if head["kind"] == Trended.kind:
+        return Trended.from_state(_read(arrays, head["inner"]), arrays, head)
+    return _read(arrays, head)
+
+
+def _read(arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> Predictor:
+    found: Predictor = _class(meta["kind"]).from_state(arrays, meta)
+    return found
 
 
 def _class(kind: str) -> Any:

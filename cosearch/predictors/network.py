@@ -20,7 +20,7 @@ __all__ = ["PretrainedNetwork"]
 Floats = NDArray[np.float64]
 
 _HIDDEN = 64
-_PRETRAIN_STEPS, _FIT_STEPS, _BATCH = 300, 200, 64
+_PRETRAIN_STEPS, _FIT_STEPS, _BATCH = 200, 200, 64
 
 
 class PretrainedNetwork:

@@ -150,14 +150,18 @@ def _gradients(model: VisionTransformer, images: Tensor, labels: Tensor) -> list
 
 def _saliency(layer: Linear) -> Tensor:
     weight = layer.weight
-    return torch.zeros(()) if weight.grad is None else (weight.grad * weight.detach()).abs().sum()
+    if weight.grad is None:
+        return torch.zeros(())
+    return (weight.grad * weight.detach()).abs().sum()
 
 
 def _diversity(layer: Linear) -> Tensor:
     weight = layer.weight
     if weight.grad is None:
         return torch.zeros(())
-    return torch.linalg.matrix_norm(weight.grad, "nuc") * torch.linalg.matrix_norm(weight.detach(), "nuc")
+    of_gradient, of_weights = (torch.linalg.matrix_norm(m, "nuc") for m in (weight.grad, weight.detach()))
+    product: Tensor = of_gradient * of_weights
+    return product
 
 
 def _positive(spec: ModelSpec, seed: int) -> VisionTransformer:

@@ -14,7 +14,7 @@ __all__ = ["BoostedTrees"]
 
 Floats = NDArray[np.float64]
 
-_TREES, _DEPTH, _RATE = 120, 3, 0.08
+_TREES, _DEPTH, _RATE = 100, 3, 0.08
 
 
 class BoostedTrees:
@@ -34,7 +34,7 @@ class BoostedTrees:
 
     kind = "boosted_trees"
 
-    def __init__(self, link: Link = "identity", seed: int = 0, members: int = 10) -> None:
+    def __init__(self, link: Link = "identity", seed: int = 0, members: int = 8) -> None:
         self.link, self.seed, self.members = link, seed, members
         self._target: Target | None = None
         self._columns: Columns | None = None

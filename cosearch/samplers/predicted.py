@@ -132,7 +132,7 @@ class PredictedSampler:
         """Returns the expected gain in volume of each candidate, as a share of the free places of the box."""
         low = np.minimum(np.minimum(mean - std, 0.0).min(axis=0), front.min(axis=0, initial=0.0))
         places = self._rng.uniform(low, _REFERENCE, (8 * _PLACES, mean.shape[1]))
-        covered = (front[None, :, :] <= places[:, None, :]).all(axis=2).any(axis=1)
+        covered = np.any(np.all(front[None, :, :] <= places[:, None, :], axis=2), axis=1)
         free = places[~covered][:_PLACES]
         draws = self._rng.standard_normal((_DRAWS, mean.shape[1]))
         gain = np.zeros(len(mean))
@@ -140,13 +140,13 @@ class PredictedSampler:
             value = mean + std * draw
             gain += (value[:, None, :] <= free[None, :, :]).all(axis=2).sum(axis=1)
         # where nothing gains, what is predicted best in sum
-        return gain * feasible - 1e-9 * (mean.sum(axis=1) - 10.0 * feasible)
+        return np.asarray(gain * feasible - 1e-9 * (mean.sum(axis=1) - 10.0 * feasible))
 
     def _scalarised(self, mean: Floats, std: Floats, feasible: Floats, front: Floats) -> Floats:  # noqa: ARG002
         """Returns minus the augmented Chebyshev sum of each candidate under random weights."""
         weights = self._rng.dirichlet(np.ones(mean.shape[1]))
         value = (mean - _OPTIMISM * std) * weights
-        return -(value.max(axis=1) + 0.05 * value.sum(axis=1)) - 10.0 * (1.0 - feasible)
+        return np.asarray(-(value.max(axis=1) + 0.05 * value.sum(axis=1)) - 10.0 * (1.0 - feasible))
 
     def _candidates(self, learnt: _Learnt) -> list[Point]:
         """Returns different new points: half random, half near the front."""
