@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import statistics
 from pathlib import Path
 
@@ -87,6 +88,22 @@ def table(task: TaskShape, found: dict[Job, Found], jobs: dict[Pair, list[Job]])
     return lines
 
 
+def remarks(found: dict[Job, Found], jobs: dict[Pair, list[Job]]) -> list[str]:
+    """Returns what of the differences is more than the seeds'."""
+    values = {pair: [found[job].accuracy or 0.0 for job in own] for pair, own in jobs.items()}
+    if min(map(len, values.values())) < 2:
+        return []
+    spread = math.sqrt(statistics.fmean(statistics.variance(own) for own in values.values()))
+    error = spread * math.sqrt(2 / min(map(len, values.values())))
+    whole = statistics.fmean(values["fp32", "fp32"])
+    apart = [f"`{w}` / `{a}`" for (w, a), own in values.items() if whole - statistics.fmean(own) > 2 * error]
+    return [
+        f"Standard deviation of seeds, pooled over rows: {spread:.4f}; standard error of a difference of two rows:",
+        f"{error:.4f}. More than twice that below `fp32`: {', '.join(apart) or 'none'}.",
+        "What lies within is not told apart by this table, whichever way round it stands.",
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
@@ -113,6 +130,8 @@ def main() -> None:
         f"shared scales included. CPU seconds of a training are of a shared machine. torch {torch.__version__}.",
         "",
         *table(task, found, jobs),
+        "",
+        *remarks(found, jobs),
     ]
     print("\n".join(lines))
     if not options.quick:
