@@ -80,12 +80,13 @@ class PretrainedNetwork:
 
     def _train(self, pool: Tensor, rows: Tensor, wanted: Tensor, weights: Tensor) -> None:
         self._nets, unseen = [], []
-        order = np.random.default_rng(self.seed).permutation(len(rows))
+        rng = np.random.default_rng(self.seed)
+        order = rng.permutation(len(rows))
         for member in range(self.members):
             held = np.zeros(len(rows), dtype=bool)
             if self.members > 1 and len(rows) >= 2 * self.members:
                 held[order[member :: self.members]] = True
-            generator = torch.Generator().manual_seed(self.seed * 1009 + member)
+            generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
             net = _Net.drawn(rows.shape[1], int(self._free.sum()), generator)
             mask = torch.tensor(self._free)
             _optimise(net, pool.masked_fill(mask, 0.0), pool[:, mask], _PRETRAIN_STEPS, generator, free=True)

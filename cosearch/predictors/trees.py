@@ -57,7 +57,7 @@ class BoostedTrees:
         weights = 1.0 / (1.0 + target.noise(y, known) ** 2)
         rng = np.random.default_rng(self.seed)
         grown, unseen = [], []
-        for member in range(self.members):
+        for _ in range(self.members):
             drawn = rng.integers(len(rows), size=len(rows))
             model = GradientBoostingRegressor(
                 n_estimators=_TREES,
@@ -65,7 +65,7 @@ class BoostedTrees:
                 learning_rate=_RATE,
                 subsample=0.8,
                 max_features=0.3,
-                random_state=self.seed * 1009 + member,
+                random_state=int(rng.integers(2**31)),
             ).fit(rows[drawn], wanted[drawn], sample_weight=weights[drawn])
             flat = _flattened(model)
             left_out = np.setdiff1d(np.arange(len(rows)), drawn)
