@@ -10,6 +10,7 @@ from typing import Any
 
 from cosearch.errors import SpecError, did_you_mean
 from cosearch.hardware import fpga, microcontroller
+from cosearch.hardware.arithmetic import PeKind
 from cosearch.hardware.fpga import Fpga, Fpgas, fpga_ledger
 from cosearch.hardware.fusemax import FuseMax, fusemax_ledger
 from cosearch.hardware.gemmini import GemminiArray, GemminiArrays
@@ -249,7 +250,7 @@ def _check_integers(workload: Same[Workload], engine: str) -> None:
 
 
 @lru_cache(maxsize=4096)
-def _check_elements(workload: Same[Workload], kind: str, bits: int) -> None:
+def _check_elements(workload: Same[Workload], kind: PeKind, bits: int) -> None:
     check_elements(workload.value, kind, (bits,))
 
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["export", "read_front", "write_page"]
 
+WEIGHTS = ("trained", "post_training", "supernet")
+"""Evaluators that leave the weights of a model, which can then be exported."""
+
 
 def read_front(folder: Path, name: str = "front.json") -> Front:
     """Returns the front that a run has found so far.
@@ -77,10 +80,12 @@ def export(folder: Path, rule: str, out: Path, *, force: bool = False) -> Bundle
     member = pick(read_front(folder), rule)
     prepared = reopen(folder)
     loaded = prepared.loaded
-    name = next((n for n in prepared.problem.costly if loaded.file.evaluators[n].use == "trained"), None)
+    name = next((n for n in prepared.problem.costly if loaded.file.evaluators[n].use in WEIGHTS), None)
     weights = folder / "artifacts" / f"{name}-{member.candidate.model.id}" / "weights.safetensors"
     if not weights.is_file():
-        raise StoreError(f"{weights} is missing, so there is no trained model to export; search with 'use: trained'")
+        raise StoreError(
+            f"{weights} is missing, so there is no trained model to export; search with one of {', '.join(WEIGHTS)}"
+        )
     cost = next((s for s in loaded.file.evaluators.values() if s.use == "analytical"), None)
     return export_bundle(
         member.candidate,

@@ -405,8 +405,8 @@ class ModelSide(Side[ModelSpec]):
         """Returns what stands for a field where a block has no use for it: what another block has, or any."""
         domain = self.fields[name].domain
         if name == "rank" and None in values:
-            whole = [0] if domain.contains(0) else []
-            return next((v for v in values if v is not None), (whole or [domain.from_unit(1.0)])[0])
+            whole = 0 if domain.contains(0) else domain.from_unit(1.0)
+            return next((v for v in values if v is not None), whole)
         return next((v for v in values if v is not None), domain.from_unit(0.0))
 
 

@@ -41,7 +41,7 @@ class PostTraining:
 
     Args:
         weights: a safetensors file with the model's spec: what ``cosearch adopt`` wrote, or ``weights.safetensors`` of
-            a run's artifacts. A relative path starts where cosearch is called.
+            a run's artifacts. A relative path starts at the run file's folder, or else where cosearch is called.
         images: training images that set the scales.
         calibration: how they do: ``mse``, ``minmax`` or ``percentile`` (`cosearch.model.formats.calibration`).
         rounding: ``nearest``, or ``adaround``, which learns to round weights up or down from the same images.
@@ -57,6 +57,7 @@ class PostTraining:
     metrics: tuple[Metric, ...] = Trained.metrics
     scope: Literal["model", "pair"] = "model"
     cheap = False
+    paths = ("weights",)
 
     def __init__(
         self,

@@ -48,6 +48,7 @@ class FromSupernet:
     )
     scope: Literal["model", "pair"] = "model"
     cheap = False
+    paths = ("checkpoint",)
 
     def __init__(self, checkpoint: str, finetune_steps: int = 0) -> None:
         if isinstance(finetune_steps, bool) or not isinstance(finetune_steps, int) or finetune_steps < 0:

@@ -11,8 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from cosearch.errors import SpecError
 from cosearch.model import VisionTransformer, build_model, calibrate
-from cosearch.model.tokens import Stream
 from cosearch.model.formats import IntegerQuantizer
+from cosearch.model.tokens import Stream
 from cosearch.spec import BlockSpec, ModelSpec, TaskShape
 from cosearch.workload import OperatorKind, workload
 

@@ -60,7 +60,7 @@ def check_formats(workload: Workload, arrays: SystolicArrays) -> None:
     check_elements(workload, PE_KINDS[int(arrays.pe_kind[0])], tuple(int(bits) for bits in np.unique(arrays.pe_bits)))
 
 
-def check_elements(workload: Workload, kind: str, widths: Sequence[int]) -> None:
+def check_elements(workload: Workload, kind: PeKind, widths: Sequence[int]) -> None:
     """Checks that elements of one kind, of each of some widths, multiply what ``workload`` has.
 
     Raises:
