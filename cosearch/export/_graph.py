@@ -1,6 +1,8 @@
 """From a trained model to an ONNX graph that takes pixels and gives logits.
 
-Weights are kept as the integer codes that the accelerator multiplies, followed by Cast and Mul with their scales.
+Integer weights are kept as the codes that the accelerator multiplies, followed by Cast and Mul with their scales.
+Weights of other formats (small floats, MX, ternary, powers of two) stay float32, each a value that the format has:
+ONNX has no codes for most of them. Sparse weights are stored whole, their zeros with them.
 Activations are quantised by Div, Clip, Round and Mul, the very steps of `cosearch.model.formats`. QuantizeLinear and
 DequantizeLinear would say the same, but onnxruntime replaces them around a product by integer kernels that round
 differently (a DequantizeLinear of weights alone makes it quantise the activations once more), and they have no 3, 5, 6

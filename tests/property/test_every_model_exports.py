@@ -127,8 +127,8 @@ def check_weights(model: VisionTransformer, graph: bytes) -> None:
         if found is not None:
             value = found * constants[f"{name}.weight.scale"]
         else:
-            same = [one for one in constants.values() if one.size == weight.size and one.dtype == np.float32]
-            value = next(v for v in same for _ in [0] if any(np.array_equal(w, v) for w in (weight, weight.T)))
+            likely = [one for one in constants.values() if one.size == weight.size and one.dtype == np.float32]
+            value = next(v for v in likely if np.array_equal(v, weight) or np.array_equal(v, weight.T))
         assert np.array_equal(value, weight) or np.array_equal(value, weight.T), name
         kept, of = layer.sparsity
         assert np.count_nonzero(value) <= kept / of * value.size, name
