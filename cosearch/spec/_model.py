@@ -164,13 +164,15 @@ class BlockSpec:
             0 <= self.query_heads < self.heads,
             "query_heads",
             f"is {self.query_heads} of {self.heads}",
-            f"write 1 to {self.heads - 1}, or leave it out for all",
+            f"write 1 to {self.heads - 1}, or leave it out for all" if self.heads > 1 else "leave it out for all",
         )
         require(
             0 <= self.kv_heads < asked and asked % (self.kv_heads or 1) == 0,
             "kv_heads",
-            f"is {self.kv_heads}, but {asked} heads ask",
-            f"write a divisor of {asked} below it, or leave it out for as many",
+            f"is {self.kv_heads}, but {asked} {'head asks' if asked == 1 else 'heads ask'}",
+            f"write a divisor of {asked} below it, or leave it out for as many"
+            if asked > 1
+            else "leave it out for as many",
         )
 
     @property
@@ -262,7 +264,7 @@ class ModelSpec:
                 length % of == 0,
                 f"{where}.sparsity",
                 f"is {block.sparsity[0]}:{of}, but {name} is {length}, which is no whole number of groups of {of}",
-                f"choose groups that divide {length}, or another {name}",
+                f"choose groups that divide {length}, or another length",
             )
 
     def _check_tokens(self) -> None:
@@ -283,6 +285,12 @@ class ModelSpec:
                 f"is {keep}, but {method.name!r} has as many core tokens in every block as in the first",
                 "leave it out",
             )
+            require(
+                method.name != "none",
+                f"{where}.keep_tokens",
+                f"is {keep}, but 'none' keeps all tokens",
+                "leave it out, or choose another token_method",
+            )
             least = method.least(tokens)
             require(
                 least <= keep < tokens,
@@ -296,7 +304,7 @@ class ModelSpec:
                 gives,
                 f"{where}.mixer",
                 f"is {mixer.name!r}, but {method.name!r} reads its {wanted}",
-                "take a mixer that has them, or reduce in another block",
+                "take another mixer, or reduce in another block",
             )
             tokens, reduced = keep, True
         require(

@@ -175,22 +175,22 @@ def test_a_block_that_cannot_exist_says_why(changes: dict[str, Any], text: str) 
         (
             {"blocks": (BLOCK, block(sparsity=(2, 3)))},
             "blocks[1].sparsity is 2:3, but dim is 8, which is no whole number of groups of 3; "
-            "choose groups that divide 8, or another dim",
+            "choose groups that divide 8, or another length",
         ),
         (
             {"blocks": (block(sparsity=(2, 4), mlp_hidden=10),)},
             "blocks[0].sparsity is 2:4, but blocks[0].mlp_hidden is 10, which is no whole number of groups of 4; "
-            "choose groups that divide 10, or another blocks[0].mlp_hidden",
+            "choose groups that divide 10, or another length",
         ),
         (
             {"blocks": (block(sparsity=(2, 4), rank=6),)},
             "blocks[0].sparsity is 2:4, but blocks[0].rank is 6, which is no whole number of groups of 4; "
-            "choose groups that divide 6, or another blocks[0].rank",
+            "choose groups that divide 6, or another length",
         ),
         (
             {"blocks": (block(heads=4, query_heads=3, sparsity=(1, 8)),)},
             "blocks[0].sparsity is 1:8, but the width of all heads that ask is 6, which is no whole number of groups "
-            "of 8; choose groups that divide 6, or another the width of all heads that ask",
+            "of 8; choose groups that divide 6, or another length",
         ),
         *(
             (
@@ -227,14 +227,14 @@ def test_a_block_that_cannot_exist_says_why(changes: dict[str, Any], text: str) 
             (
                 {"token_method": method, "blocks": (block(keep_tokens=9, mixer="linear"),)},
                 f"blocks[0].mixer is 'linear', but '{method}' reads its attention map; "
-                "take a mixer that has them, or reduce in another block",
+                "take another mixer, or reduce in another block",
             )
             for method in ("prune", "hired", "cluster", "contribution", "detail")
         ),
         (
             {"token_method": "merge", "blocks": (block(keep_tokens=12, heads=1, mixer="identity"),)},
             "blocks[0].mixer is 'identity', but 'merge' reads its keys; "
-            "take a mixer that has them, or reduce in another block",
+            "take another mixer, or reduce in another block",
         ),
         *(
             (
