@@ -1,6 +1,6 @@
 """How well do cheap proxies rank candidates as full trainings do, and what do they cost? Writes ranking.md.
 
-    python bench/accuracy/ranking.py --cache CACHE      about an hour and a half of CPU, two processes
+    python bench/accuracy/ranking.py --cache CACHE      two to four hours of CPU, two processes
     python bench/accuracy/ranking.py --cache CACHE --quick   a smoke run, which writes nothing beside this file
 
 Candidates are random models of the wide space of ``_candidates.py`` on ``digit-pairs`` 16. Truth is the mean accuracy
@@ -366,12 +366,21 @@ class Line(NamedTuple):
 def predictor_lines(plan: Plan, found: Measured, readings: Mapping[str, Reading]) -> list[Line]:
     lines = []
     sets = feature_sets(found, readings)
+    few = {
+        "encoding",
+        "encoding, all scores",
+        f"encoding, own {plan.short[0]} steps",
+        *(f"encoding, {n}" for n, _ in SUPERNETS),
+    }
     for kind in PREDICTORS:
         for labels in label_sets(plan, found):
             for name, features in sets.items():
                 if labels.extra and name != "encoding":  # more candidates have labels alone
                     continue
-                said, used, fit_s = cross_validated(kind, features, labels, found, plan.repeats)
+                if kind != "gaussian_process" and name not in few:  # they take seconds a fit
+                    continue
+                repeats = plan.repeats if kind == "gaussian_process" else 1
+                said, used, fit_s = cross_validated(kind, features, labels, found, repeats)
                 value = float(np.mean([tau(row, found.truth) for row in said]))
                 cost = features.each_s + (used * labels.each_s + fit_s) / SPREAD_OVER
                 lines.append(Line(f"{kind.replace('_', ' ')} on {name}; learns {labels.name}", value, cost))
@@ -403,7 +412,8 @@ def page(plan: Plan, found: Measured, lines: Sequence[Line], longer: tuple[float
         f"Tau is with the mean of the {plan.seeds} trainings; costs are CPU-seconds a candidate, what is paid once "
         f"shared by {SPREAD_OVER} candidates. Goal: tau of at least {goal:.3f} (0.9 of {others:.3f}) at {budget:.2f} s "
         "(a twentieth of a full training). Predictors see candidates that they have not learnt "
-        f"(5 folds, {plan.repeats} repeats); the best of many is a little flattered by the choice.",
+        f"(5 folds; {plan.repeats} repeats for the Gaussian process, 1 for others); the best of "
+        "many is a little flattered by the choice.",
         "",
         "| proxy | tau | of the ceiling | CPU-s a candidate | of a full training | goal |",
         "|---|---:|---:|---:|---:|---|",
@@ -430,8 +440,12 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True, help="folder for finished trainings")
     parser.add_argument("--quick", action="store_true", help="a smoke run of few candidates and steps")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--candidates", type=int, help=f"{FULL.candidates} if left out")
+    parser.add_argument("--extra", type=int, help=f"further candidates trained shortly, {FULL.extra} if left out")
     args = parser.parse_args()
     plan = QUICK if args.quick else FULL
+    given = {name: value for name in ("candidates", "extra") if (value := getattr(args, name)) is not None}
+    plan = plan._replace(**given)
     task = load_task(TASK)
     models = [random_candidate(task.shape, number) for number in range(plan.candidates + plan.extra)]
     cache = Cache(args.cache, {number: model.id for number, model in enumerate(models)})
@@ -446,6 +460,7 @@ def main() -> None:
     ]
     lines += predictor_lines(plan, found, readings)
     command = "python bench/accuracy/ranking.py --cache CACHE" + (" --quick" if args.quick else "")
+    command += "".join(f" --{name} {value}" for name, value in given.items())
     text = page(plan, found, lines, longer_agrees(plan, cache, found), command)
     print(text)
     if not args.quick:

@@ -7,9 +7,11 @@ from cosearch.testing import SamplerContract
 
 
 class TestPredicted(SamplerContract):
+    models = 12
+
     @pytest.fixture(autouse=True, params=ACQUISITIONS)
     def _acquisition(self, request):
         self.acquisition = request.param
 
     def make(self, space, objectives, seed):
-        return PredictedSampler(space, objectives, seed, start=6, pool=24, acquisition=self.acquisition)
+        return PredictedSampler(space, objectives, seed, start=5, pool=16, acquisition=self.acquisition)
