@@ -15,8 +15,7 @@ import numpy as np
 from toy import MODELS, SPACE, search
 
 from cosearch.samplers import Sampler
-from cosearch.samplers.predicted import PredictedSampler
-from cosearch.samplers.split import INNER, SplitSampler
+from cosearch.samplers.split import SplitSampler
 from cosearch.testing import OBJECTIVES
 
 HERE = Path(__file__).parent
@@ -32,7 +31,6 @@ VARIANTS: dict[str, tuple[str, dict[str, object] | None, str]] = {
 
 def sampler(name: str, seed: int) -> Sampler:
     inner, options, summary = VARIANTS[name]
-    INNER.setdefault("predicted", PredictedSampler)
     return SplitSampler(SPACE, len(OBJECTIVES), seed, inner=inner, inner_options=options, summary=summary)
 
 

@@ -19,6 +19,7 @@ from cosearch.front import non_dominated
 from cosearch.samplers.base import Sampler
 from cosearch.samplers.fresh import Fresh, key
 from cosearch.samplers.optuna import OptunaSampler
+from cosearch.samplers.predicted import PredictedSampler
 from cosearch.samplers.pymoo import PymooSampler
 from cosearch.samplers.random import RandomSampler
 from cosearch.samplers.space import SplitSpace
@@ -26,8 +27,13 @@ from cosearch.spec import Point, Result, Status, Violation
 
 __all__ = ["SplitSampler"]
 
-INNER: dict[str, Callable[..., Sampler]] = {"optuna": OptunaSampler, "pymoo": PymooSampler, "random": RandomSampler}
-DEFAULTS: dict[str, dict[str, Any]] = {"optuna": {"sampler": "TPESampler"}}
+INNER: dict[str, Callable[..., Sampler]] = {
+    "optuna": OptunaSampler,
+    "predicted": PredictedSampler,
+    "pymoo": PymooSampler,
+    "random": RandomSampler,
+}
+DEFAULTS: dict[str, dict[str, Any]] = {"optuna": {"sampler": "TPESampler"}, "predicted": {"start": 8}}
 """What an inner sampler is made with unless told otherwise; chosen by ``bench/samplers/toy.md``."""
 
 TRIES = 4
@@ -79,7 +85,7 @@ class SplitSampler:
         space: where points come from; has a ``model`` and an ``accelerator`` side.
         objectives: number of objectives.
         seed: the same seed gives the same points.
-        inner: sampler of the models: ``optuna``, ``pymoo`` or ``random``.
+        inner: sampler of the models: ``optuna``, ``predicted``, ``pymoo`` or ``random``.
         inner_options: what the inner sampler is made with; left out, Optuna's is its TPESampler (Ozaki et al. 2020,
             "Multiobjective tree-structured Parzen estimator").
         looks: accelerators for each model.

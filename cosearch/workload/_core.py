@@ -95,7 +95,7 @@ def _moved(
     told = write.vector(f"{name}.tell", OperatorKind.LAYERNORM, sources, dim, (source,), a)
     q = write.layer(f"{name}.q", block, targets, dim, dim, asked, a)
     k = write.layer(f"{name}.k", block, sources, dim, dim, told, a)
-    state = write.matmul(f"{name}.state", dim, sources, dim + 1, 1, (k, told), a)
+    state = write.matmul(f"{name}.state", dim, sources, dim + 1, 1, (k, told), a, transposed=True)
     context = write.matmul(f"{name}.context", targets, dim, dim + 1, 1, (q, state), wide)
     out = write.vector(f"{name}.divide", OperatorKind.DIVIDE, targets, dim, (context,), wide)
     return write.vector(f"{name}.add", OperatorKind.ADD, targets, dim, (target, out), wide)

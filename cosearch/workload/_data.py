@@ -117,6 +117,7 @@ class Operator:
         b_format: number format of the right operand.
         out_format: number format of the output.
         sparsity: of the right operand, as `Tensor.sparsity`.
+        transposed: whether the left operand is stored with the reduction as its rows: each output needs all of them.
     """
 
     name: str
@@ -135,6 +136,7 @@ class Operator:
     b_format: str = ""
     out_format: str = ""
     sparsity: tuple[int, int] = (1, 1)
+    transposed: bool = False
 
     @property
     def macs(self) -> int:

@@ -81,7 +81,7 @@ def _by_state(
     keys = features
     if write.merged:  # merged tokens count as often as they have patches
         keys = write.vector(f"{name}.weigh", OperatorKind.MULTIPLY, tokens, depth, (features,), a, heads)
-    state = write.matmul(f"{name}.state", depth, tokens, depth + 1, heads, (keys, values), a)
+    state = write.matmul(f"{name}.state", depth, tokens, depth + 1, heads, (keys, values), a, transposed=True)
     context = write.matmul(f"{name}.context", tokens, depth, depth + 1, heads, (features, state), wide)
     if mean:
         context = write.vector(f"{name}.shift", OperatorKind.ADD, tokens, depth + 1, (context, mean), wide, heads)

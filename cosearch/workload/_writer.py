@@ -92,9 +92,23 @@ class Writer:
         down = self.linear(f"{name}.down", m, k, rank, source, weights, inner, sparsity=block.sparsity)
         return self.linear(name, m, rank, n, down, weights, out, sparsity=block.sparsity)
 
-    def matmul(self, name: str, m: int, k: int, n: int, count: int, inputs: tuple[str, ...], out: Width) -> str:
-        """Adds ``count`` products of two activations; returns what it writes."""
-        self._emit(name, OperatorKind.MATMUL, (m, k, n, count), inputs, self.width(inputs[-1]), out)
+    def matmul(
+        self,
+        name: str,
+        m: int,
+        k: int,
+        n: int,
+        count: int,
+        inputs: tuple[str, ...],
+        out: Width,
+        *,
+        transposed: bool = False,
+    ) -> str:
+        """Adds ``count`` products of two activations, the left one as it is stored or ``transposed``; returns what it
+        writes.
+        """
+        right = self.width(inputs[-1])
+        self._emit(name, OperatorKind.MATMUL, (m, k, n, count), inputs, right, out, transposed=transposed)
         return self.tensor(name, m * n * count, out)
 
     def vector(
@@ -134,6 +148,7 @@ class Writer:
         out: Width,
         *,
         sparsity: tuple[int, int] = (1, 1),
+        transposed: bool = False,
     ) -> None:
         m, k, n, count = shape
         left = self.width(inputs[0])
@@ -156,5 +171,6 @@ class Writer:
                 b_format=right.format,
                 out_format=out.format,
                 sparsity=sparsity,
+                transposed=transposed,
             )
         )

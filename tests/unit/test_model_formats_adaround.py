@@ -95,7 +95,7 @@ def test_targets_make_up_for_errors_of_the_inputs() -> None:
 
 
 def test_it_takes_the_models_own_layers_and_their_scales() -> None:
-    layer = Linear(16, 8, rows=4, bits=(3, 8))
+    layer = Linear(16, 8, rows=4, formats=("int3", "int8"))
     x = torch.randn(3, 4, 16, generator=torch.Generator().manual_seed(0))
     layer(x)
     assert layer.weight_quantizer is not None

@@ -233,8 +233,7 @@ def test_a_block_that_cannot_exist_says_why(changes: dict[str, Any], text: str) 
         ),
         (
             {"token_method": "merge", "blocks": (block(keep_tokens=12, heads=1, mixer="identity"),)},
-            "blocks[0].mixer is 'identity', but 'merge' reads its keys; "
-            "take another mixer, or reduce in another block",
+            "blocks[0].mixer is 'identity', but 'merge' reads its keys; take another mixer, or reduce in another block",
         ),
         *(
             (

@@ -87,7 +87,7 @@ def _seen(op: Operator, tensors: Mapping[str, Tensor], rows: Mapping[str, int]) 
         candidates: Sequence[str] = read[:1] if op.weights or len(read) > 1 else ()
         if op.weights and read[0] not in written:  # the image, in patches
             window, by_row = op.k, read[:1]
-        elif not op.weights and rows.get(read[0]) == op.k:  # summed over its rows (linear attention), or it may be
+        elif op.transposed:  # summed over its rows (linear attention)
             candidates = ()
     else:
         candidates = read if pointwise else ()
