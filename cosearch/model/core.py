@@ -6,6 +6,7 @@ Each computes what `cosearch.workload` lists for it.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from fractions import Fraction
 
 import torch
@@ -48,16 +49,16 @@ def core_tokens(image: Tensor, grid: tuple[int, int], core: tuple[int, int]) -> 
     return torch.stack([cells[:, a:b, c:d].mean((1, 2)) for a, b in spans[0] for c, d in spans[1]], dim=1)
 
 
-class Exchange(nn.Module):
+class Exchange(nn.Module, ABC):
     """What core tokens take from the image's before a block, and give back after it."""
 
+    @abstractmethod
     def read(self, stream: Stream) -> tuple[Stream, Tensor | None]:
         """Returns the stream with richer core tokens, and what `write` needs of it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def write(self, stream: Stream, kept: Tensor | None) -> Stream:
         """Returns the stream with richer image tokens."""
-        raise NotImplementedError
 
 
 class LookupExchange(Exchange):

@@ -11,12 +11,12 @@ apart.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
 from cosearch.errors import UserError
+from cosearch.space.blocks import block_of, hidden_units, width_of
 from cosearch.space.domains import Choice, Domain, Float
 from cosearch.space.expression import UncomputableError
 from cosearch.space.field import Constraint, Draft, Field, Resolved
@@ -31,8 +31,6 @@ from cosearch.spec import (
     Scalar,
     TaskShape,
     Violation,
-    bits_and_format,
-    layer_rank,
 )
 from cosearch.workload import workload
 
@@ -45,11 +43,6 @@ DERIVED: Mapping[str, str] = {
     "weight_bytes": "bytes of all matrix-product weights",
 }
 """Names that expressions may use beside the fields, and what they mean."""
-
-
-def hidden_units(ratio: float, dim: int) -> int:
-    """Returns the hidden units of an MLP: ``ratio * dim`` rounded to a whole number, halves to the even one."""
-    return round(round(ratio * dim, 9))  # the inner one makes 0.7 * 45 the 31.5 that it means
 
 
 @lru_cache(maxsize=4096)
@@ -309,12 +302,12 @@ class ModelSide(Side[ModelSpec]):
         for block, count in zip(where, values["kept"], strict=False):
             if count != tokens:
                 keep[block] = tokens = count
-        edge_bits, edge_format = _width(values, "edge", None)
+        edge_bits, edge_format = width_of(values, "edge", None)
         return ModelSpec(
             task=self.task,
             patch=values["patch"],
             dim=values["dim"],
-            blocks=tuple(_block(values, i, keep.get(i)) for i in range(depth)),
+            blocks=tuple(block_of(values, i, keep.get(i)) for i in range(depth)),
             token_method=values["token_method"],
             overlap=values["overlap"],
             stem_hidden=values["stem_hidden"],
@@ -408,59 +401,6 @@ class ModelSide(Side[ModelSpec]):
             whole = 0 if domain.contains(0) else domain.from_unit(1.0)
             return next((v for v in values if v is not None), whole)
         return next((v for v in values if v is not None), domain.from_unit(0.0))
-
-
-def _block(values: Mapping[str, Any], index: int, keep: int | None) -> BlockSpec:
-    """Returns block ``index``; what it has no use for is at its default."""
-    dim, entry = int(values["dim"]), {name: _entry(values[name], index) for name in _BLOCK_FIELDS}
-    mixer = MIXERS[entry["mixer"]]
-    heads = entry["heads"] if mixer.heads else 1
-    asked = entry["query_heads"] if mixer.map and entry["query_heads"] != heads else 0
-    shared = entry["kv_heads"] if mixer.map and entry["kv_heads"] != (asked or heads) else 0
-    hidden = hidden_units(entry["mlp_ratio"], dim) if entry["mlp"] != "none" else 0
-    kept, of = map(int, entry["sparsity"].split(":"))
-    weight_bits, weight_format = _width(values, "weight", index)
-    activation_bits, activation_format = _width(values, "activation", index)
-    made = BlockSpec(
-        heads=heads,
-        mlp_hidden=hidden,
-        keep_tokens=keep,
-        weight_bits=weight_bits,
-        activation_bits=activation_bits,
-        weight_format=weight_format,
-        activation_format=activation_format,
-        mixer=mixer.name,
-        query_heads=asked,
-        kv_heads=shared,
-        mlp=entry["mlp"],
-        rank=entry["rank"],
-        sparsity=(kept, of),
-    )
-    return made if not made.rank or _factored(made, dim) else replace(made, rank=0)
-
-
-def _factored(block: BlockSpec, dim: int) -> bool:
-    """Returns whether the block's rank makes one of its linear layers smaller."""
-    depth, asked = dim // block.heads, block.query_heads or block.heads
-    shared, wide = block.kv_heads or asked, 2 if block.mlp == "glu" else 1
-    shapes = [(dim, (asked + 2 * shared) * depth), (asked * depth, dim)] if MIXERS[block.mixer].heads else []
-    shapes += [(dim, wide * block.mlp_hidden), (block.mlp_hidden, dim)] if block.mlp != "none" else []
-    return any(layer_rank(block.rank, inputs, outputs) for inputs, outputs in shapes)
-
-
-def _width(values: Mapping[str, Any], side: str, index: int | None) -> tuple[int, str]:
-    """Returns bits and format of one side: by its format's name if it has one, else by its bits."""
-    name, bits = values[f"{side}_format"], values[f"{side}_bits"]
-    if index is not None:
-        name, bits = _entry(name, index), _entry(bits, index)
-    return bits_and_format(name) if name else (bits, "")
-
-
-_BLOCK_FIELDS = ("mixer", "heads", "query_heads", "kv_heads", "mlp", "mlp_ratio", "rank", "sparsity")
-
-
-def _entry(value: Any, index: int) -> Any:
-    return value[index] if isinstance(value, tuple) else value
 
 
 def _largest(domain: Domain) -> float:
