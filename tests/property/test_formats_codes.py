@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from torch import Tensor
 
 from cosearch.formats import NUMBER_FORMATS, number_format
 from cosearch.model.formats import ScaledQuantizer, power_below, quantizer
-from cosearch.model.formats.grids import grid_of
+from cosearch.model.formats.grids import grid_of, power_below_by_products
 
 SCALED = [name for name in NUMBER_FORMATS if name not in ("fp32",)]
 values = arrays.arrays(
@@ -70,7 +75,15 @@ def test_a_block_errs_by_at_most_half_a_step_of_its_largest_binade(name: str, x:
 @given(st.floats(2.0**-126, 2.0**127 * 1.75, width=32, allow_subnormal=False))
 def test_the_power_below_is_exact(x: float) -> None:
     expected = 2.0 ** (np.frexp(np.float32(x))[1] - 1)
-    assert float(power_below(torch.tensor([x], dtype=torch.float32))) == expected
+    found = torch.tensor([x], dtype=torch.float32)
+    assert float(power_below(found)) == float(power_below_by_products(found)) == expected
+
+
+@pytest.mark.parametrize("way", [power_below, power_below_by_products])
+def test_the_power_below_nothing_is_nothing_and_what_is_no_number_stays_so(way: Callable[[Tensor], Tensor]) -> None:
+    found = way(torch.tensor([0.0, math.nan, math.inf]))
+    assert found[0] == 0
+    assert bool(found[1:].isnan().all())
 
 
 @settings(max_examples=60, deadline=None)

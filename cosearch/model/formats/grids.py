@@ -25,8 +25,11 @@ __all__ = ["FloatGrid", "Grid", "IntegerGrid", "PowerOfTwoGrid", "code_range", "
 _WHOLE = 2.0**23
 """From here on single-precision numbers are whole."""
 
+_EXPONENT = 0x7F800000
+"""Bits of a single-precision number that hold its exponent."""
+
 _HUGE = 2.0**96
-"""From here on `power_below` scales its argument down first, or it would overflow."""
+"""From here on `power_below_by_products` scales its argument down first, or it would overflow."""
 
 
 def code_range(bits: int, *, signed: bool = True) -> tuple[int, int]:
@@ -43,12 +46,20 @@ def code_range(bits: int, *, signed: bool = True) -> tuple[int, int]:
 def power_below(x: Tensor) -> Tensor:
     """Returns the largest power of two that is at most ``x``; 0 for 0. Exact for every finite ``x`` from 2**-126 on.
 
-    Rump's unit in the first place (BIT Numerical Mathematics 63, 2023, https://doi.org/10.1007/s10543-023-00970-2), in
-    a form for rounding to the nearest (from memory, hence tested for every exponent): four operations that do not look
-    at bits, for which ONNX has no operator.
-
     Args:
         x: single precision, 0 or more.
+    """
+    if x.dtype != torch.float32 or torch.compiler.is_compiling():
+        return power_below_by_products(x)
+    power = (x.view(torch.int32) & _EXPONENT).view(torch.float32)
+    return power + (x - x)  # NaN for NaN and infinity, as the other way
+
+
+def power_below_by_products(x: Tensor) -> Tensor:
+    """Returns what `power_below` does in operations that ONNX has: none of its operators looks at bits.
+
+    Rump's unit in the first place (BIT Numerical Mathematics 63, 2023, https://doi.org/10.1007/s10543-023-00970-2), in
+    a form for rounding to the nearest (from memory, hence tested for every exponent).
     """
     factor = torch.where(x < _HUGE, 1.0, 2.0**-32)
     shifted = x * factor
