@@ -18,7 +18,7 @@ from cosearch.errors import EvaluationError
 from cosearch.predictors.scores import SCORES
 from cosearch.train import Recipe, train
 
-__all__ = ["TASK", "Cache", "Job", "Plan", "jobs", "scored", "train_all"]
+__all__ = ["TASK", "Brief", "Cache", "Job", "Plan", "Row", "jobs", "scored", "train_all"]
 
 TASK = {"name": "digit-pairs", "size": 16}
 
@@ -170,5 +170,5 @@ def train_all(plan: Plan, cache: Cache, workers: int) -> None:
             cache.add(row)
             said = row.get("failed") or f"{row['accuracy']:.3f}"
             left = (time.monotonic() - start) / done * (len(todo) - done)
-            print(f"{done}/{len(todo)} candidate {row['candidate']}, {row['steps']} steps: {said}, {row['cpu_s']:.1f} s; "
-                  f"{left:.0f} s left", flush=True)  # fmt: skip
+            what = f"candidate {row['candidate']}, {row['steps']} steps"
+            print(f"{done}/{len(todo)} {what}: {said}, {row['cpu_s']:.1f} s; {left:.0f} s left", flush=True)

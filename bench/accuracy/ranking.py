@@ -1,68 +1,56 @@
 """How well do cheap proxies rank candidates as full trainings do, and what do they cost? Writes ranking.md.
 
-    python bench/accuracy/ranking.py --cache CACHE      two to four hours of CPU, two processes
+    python bench/accuracy/ranking.py --cache CACHE      two to three hours of CPU, two processes
     python bench/accuracy/ranking.py --cache CACHE --quick   a smoke run, which writes nothing beside this file
 
 Candidates are random models of the wide space of ``_candidates.py`` on ``digit-pairs`` 16. Truth is the mean accuracy
 of three full trainings; every proxy is held against it by Kendall's tau. Finished trainings and readings are kept in
-``CACHE/ranking.jsonl``, so that a run which was stopped goes on.
+``CACHE/ranking.jsonl`` (``_ranking.py``), supernets beside it, so that a run which was stopped goes on.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from _candidates import random_candidate
+from _ranking import TASK, Brief, Cache, Job, Plan, Row, jobs, scored, train_all
 from numpy.typing import NDArray
 from scipy.stats import kendalltau
+from supernet import readings as supernet_readings
 
 from cosearch.data import Task, load_task
-from cosearch.errors import EvaluationError
 from cosearch.predictors import PREDICTORS, encode, encode_models, make_predictor
 from cosearch.predictors.scores import COUNTED, PROBED, SCORES
 from cosearch.spec import ModelSpec
+from cosearch.supernet import Choices, SupernetRecipe
 from cosearch.workload import workload
 
 HERE = Path(__file__).parent
-TASK = {"name": "digit-pairs", "size": 16}
 SPREAD_OVER = 500
 """Candidates that costs paid once are shared by."""
 
 Floats = NDArray[np.float64]
 
-
-class Plan(NamedTuple):
-    """How much is trained."""
-
-    candidates: int
-    extra: int
-    seeds: int
-    full: int
-    short: tuple[int, ...]
-    longer: int
-    repeats: int
-
-
-FULL = Plan(candidates=60, extra=100, seeds=3, full=400, short=(20, 30, 60, 100, 150), longer=12, repeats=3)
-QUICK = Plan(candidates=12, extra=4, seeds=2, full=4, short=(1, 2), longer=3, repeats=1)
-
-
-class Job(NamedTuple):
-    """One training."""
-
-    candidate: int
-    steps: int
-    seed: int
+BRIEFS = (Brief(40, 16), Brief(60, 16), Brief(80, 16), Brief(120, 16), Brief(100, 8), Brief(20, 64))
+FULL = Plan(candidates=60, extra=100, seeds=3, full=400, briefs=BRIEFS, label=Brief(60, 16), longer=8, repeats=3)
+QUICK = Plan(
+    candidates=12,
+    extra=4,
+    seeds=2,
+    full=4,
+    briefs=(Brief(1, 16), Brief(2, 16)),
+    label=Brief(2, 16),
+    longer=3,
+    repeats=1,
+)
+SUPERNET_STEPS = (600, 2400)
 
 
 class Reading(NamedTuple):
@@ -78,98 +66,29 @@ class Reading(NamedTuple):
     once_s: float
     each_s: float
 
-
-SUPERNETS: tuple[tuple[str, Callable[[Task, Sequence[ModelSpec]], Reading]], ...] = ()
-"""Readings of weight-sharing networks: a name, and what trains one and reads every candidate from it."""
-
-
-# Trainings, and what is kept of them.
+    @property
+    def cost_s(self) -> float:
+        return self.each_s + self.once_s / SPREAD_OVER
 
 
-def trained(job: Job) -> dict[str, float | int | str]:
-    import torch
+class Short(NamedTuple):
+    """What short trainings of one kind gave; arrays of shape (candidates,).
 
-    from cosearch.train import Recipe, train
+    Attributes:
+        accuracy: of the images that were read.
+        loss: likewise.
+        learning: mean training loss of the last quarter.
+        each_s: CPU-seconds of one.
+    """
 
-    torch.set_num_threads(1)
-    task = load_task(TASK)
-    spec = random_candidate(task.shape, job.candidate)
-    start = time.process_time()
-    row: dict[str, float | int | str] = {"kind": "training", **job._asdict(), "model": spec.id}
-    try:
-        found = train(spec, task, Recipe(steps=job.steps), 1000 * job.seed + job.candidate)
-        row |= {"accuracy": found.score.accuracy, "loss": found.score.loss}
-    except EvaluationError as error:
-        row["failed"] = str(error)
-    return row | {"cpu_s": time.process_time() - start}
+    accuracy: Floats
+    loss: Floats
+    learning: Floats
+    each_s: float
 
-
-def scored(candidate: int, name: str) -> dict[str, float | int | str]:
-    task = load_task(TASK)
-    spec = random_candidate(task.shape, candidate)
-    start = time.process_time()
-    value = SCORES[name](spec, task, candidate)
-    spent = time.process_time() - start
-    return {"kind": "score", "candidate": candidate, "name": name, "value": value, "cpu_s": spent, "model": spec.id}
-
-
-class Cache:
-    """Rows in a file, by what they are of; those of another model under the same number are left out."""
-
-    def __init__(self, folder: Path, models: Mapping[int, str]) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._path, self._models = folder / "ranking.jsonl", models
-        self.rows: dict[tuple[object, ...], dict[str, float | int | str]] = {}
-        for line in self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else ():
-            try:
-                self._note(json.loads(line))
-            except ValueError:
-                continue  # a line that was being written when the run was stopped
-
-    def add(self, row: dict[str, float | int | str]) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-        self._note(row)
-
-    def _note(self, row: dict[str, float | int | str]) -> None:
-        if self._models.get(int(row["candidate"])) == row["model"]:
-            which = (row["steps"], row["seed"]) if row["kind"] == "training" else (row["name"],)
-            self.rows[(row["kind"], row["candidate"], *which)] = row
-
-    def training(self, job: Job) -> dict[str, float | int | str] | None:
-        return self.rows.get(("training", job.candidate, job.steps, job.seed))
-
-
-def jobs(plan: Plan) -> Iterator[Job]:
-    """Yields all trainings, cheap ones of all candidates first; no two of a candidate share a seed."""
-    every, extra = range(plan.candidates), range(plan.candidates, plan.candidates + plan.extra)
-    for place, steps in enumerate(plan.short):
-        yield from (Job(candidate, steps, 10 + place) for candidate in every)
-    yield from (Job(candidate, label_steps(plan), 10) for candidate in extra)
-    for seed in range(1, plan.seeds + 1):
-        yield from (Job(candidate, plan.full, seed) for candidate in every)
-    yield from (Job(candidate, 2 * plan.full, 20) for candidate in range(plan.longer))
-
-
-def label_steps(plan: Plan) -> int:
-    """Steps of short trainings that predictors learn from."""
-    return 100 if 100 in plan.short else plan.short[-1]
-
-
-def train_all(plan: Plan, cache: Cache, workers: int) -> None:
-    todo = [job for job in jobs(plan) if cache.training(job) is None]
-    start = time.monotonic()
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for done, future in enumerate(as_completed([pool.submit(trained, job) for job in todo]), start=1):
-            row = future.result()
-            cache.add(row)
-            said = row.get("failed") or f"{row['accuracy']:.3f}"
-            left = (time.monotonic() - start) / done * (len(todo) - done)
-            print(f"{done}/{len(todo)} candidate {row['candidate']}, {row['steps']} steps: {said}; {left:.0f} s left",
-                  flush=True)  # fmt: skip
-
-
-# What is held against the truth.
+    @property
+    def columns(self) -> Floats:
+        return np.stack([logit(self.accuracy), -self.loss, -self.learning], axis=1)
 
 
 @dataclass(frozen=True)
@@ -181,60 +100,72 @@ class Measured:
         models: their specs.
         full: accuracies, shape (seeds, candidates).
         full_s: mean CPU-seconds of a full training.
-        short: by steps: accuracies and losses, shape (candidates,) each, and mean CPU-seconds.
+        short: by what is short of them.
         scores: by name: values, and mean CPU-seconds.
-        extra: specs of further candidates, and what a short training gave each.
+        extra: specs of further candidates, and what the short training of the plan's label gave them.
     """
 
     numbers: list[int]
     models: list[ModelSpec]
     full: Floats
     full_s: float
-    short: dict[int, tuple[Floats, Floats, float]]
+    short: dict[Brief, Short]
     scores: dict[str, tuple[Floats, float]]
-    extra: tuple[list[ModelSpec], Floats, float]
+    extra: tuple[list[ModelSpec], Short]
 
     @property
     def truth(self) -> Floats:
         return np.asarray(self.full.mean(axis=0))
 
 
+def column(rows: Sequence[Row], name: str) -> Floats:
+    return np.array([float(row[name]) for row in rows])
+
+
 def measured(plan: Plan, cache: Cache, models: Sequence[ModelSpec]) -> Measured:
-    def rows(steps: int, seed: int, numbers: Sequence[int]) -> list[dict[str, float | int | str]]:
-        return [cache.rows[("training", number, steps, seed)] for number in numbers]
+    """Returns what the cache holds; scores that it lacks are made."""
+    places: dict[tuple[int, Brief | None], list[Job]] = {}
+    for job in jobs(plan):
+        if job.steps != 2 * plan.full:
+            places.setdefault((job.seed, job.brief), []).append(job)
+    failed = {row["candidate"] for row in cache.rows.values() if "failed" in row}
 
-    def column(found: Sequence[Mapping[str, float | int | str]], name: str) -> Floats:
-        return np.array([float(row[name]) for row in found])
+    def rows(seed: int, brief: Brief | None, extra: bool = False) -> list[Row]:
+        chosen = [job for job in places[seed, brief] if (job.candidate >= plan.candidates) is extra]
+        return [cache.rows[job.key] for job in chosen if job.candidate not in failed]
 
-    failed = {int(row["candidate"]) for row in cache.rows.values() if "failed" in row}
+    def short(found: Sequence[Row]) -> Short:
+        learning = np.array([np.mean(row["curve"][3 * len(row["curve"]) // 4 :]) for row in found])
+        return Short(column(found, "accuracy"), column(found, "loss"), learning, float(column(found, "cpu_s").mean()))
+
     numbers = [number for number in range(plan.candidates) if number not in failed]
-    extra = [n for n in range(plan.candidates, plan.candidates + plan.extra) if n not in failed]
-    full = [rows(plan.full, seed, numbers) for seed in range(1, plan.seeds + 1)]
-    short = {}
-    for place, steps in enumerate(plan.short):
-        found = rows(steps, 10 + place, numbers)
-        short[steps] = column(found, "accuracy"), column(found, "loss"), float(column(found, "cpu_s").mean())
     scores = {}
     for name in SCORES:
         for number in numbers:
             if ("score", number, name) not in cache.rows:
                 cache.add(scored(number, name))
-        kept = [cache.rows[("score", number, name)] for number in numbers]
+        kept = [cache.rows["score", number, name] for number in numbers]
         scores[name] = column(kept, "value"), float(column(kept, "cpu_s").mean())
-    labelled = rows(label_steps(plan), 10, extra)
+    full = [rows(seed, None) for seed in range(1, plan.seeds + 1)]
+    labels = rows(10 + plan.briefs.index(plan.label), plan.label, extra=True)
     return Measured(
         numbers=numbers,
         models=[models[number] for number in numbers],
         full=np.stack([column(one, "accuracy") for one in full]),
         full_s=float(np.mean([column(one, "cpu_s").mean() for one in full])),
-        short=short,
+        short={brief: short(rows(10 + place, brief)) for place, brief in enumerate(plan.briefs)},
         scores=scores,
-        extra=([models[n] for n in extra], column(labelled, "accuracy"), float(column(labelled, "cpu_s").mean())),
+        extra=([models[row["candidate"]] for row in labels], short(labels)),
     )
 
 
 def tau(one: Floats, other: Floats) -> float:
     return float(kendalltau(one, other).statistic)
+
+
+def logit(share: Floats) -> Floats:
+    inner = np.clip(share, 1e-3, 1 - 1e-3)
+    return np.log(inner / (1 - inner))
 
 
 def ceilings(full: Floats) -> tuple[float, float]:
@@ -244,115 +175,135 @@ def ceilings(full: Floats) -> tuple[float, float]:
     return float(np.mean(pairs)), float(np.mean(others))
 
 
+# What is held against the truth.
+
+
 def simple_proxies(found: Measured) -> dict[str, Reading]:
+    """Returns readings that learn nothing from other candidates."""
     readings = {f"score {name}": Reading(values, 0.0, spent) for name, (values, spent) in found.scores.items()}
-    for steps, (accuracy, loss, spent) in found.short.items():
-        readings[f"{steps} steps, accuracy"] = Reading(accuracy, 0.0, spent)
-        readings[f"{steps} steps, validation loss"] = Reading(-loss, 0.0, spent)
+    for brief, short in found.short.items():
+        readings[f"{brief.name}, accuracy"] = Reading(short.accuracy, 0.0, short.each_s)
+        readings[f"{brief.name}, validation loss"] = Reading(-short.loss, 0.0, short.each_s)
+        readings[f"{brief.name}, training loss at the end"] = Reading(-short.learning, 0.0, short.each_s)
     return readings
 
 
-# Predictors, on candidates that they have not seen.
+def supernets(task: Task, found: Measured, lengths: Sequence[int], folder: Path) -> dict[str, Reading]:
+    """Returns what weight-sharing networks of all these candidates' likes say."""
+    choices = Choices.of_draws("candidates", lambda rng: random_candidate(task.shape, int(rng.integers(2**31))))
+    readings = {}
+    for steps in lengths:
+        recipe = SupernetRecipe.from_config({"steps": steps})
+        for own in (0, 10):
+            said = supernet_readings(
+                found.models, choices, task, recipe=recipe, finetune_steps=own, seed=0, cache=folder
+            )
+            name = f"supernet of {steps} steps" + (f", {own} steps of the candidate's own" if own else "")
+            values = -np.array(said.losses)
+            readings[name] = Reading(values, said.training_cpu_s, said.reading_cpu_s)
+    return readings
 
 
 @dataclass(frozen=True)
-class Labels:
-    """What a predictor learns from.
+class Fit:
+    """A predictor and what it learns from.
 
     Attributes:
         name: in words.
-        values: of the candidates, shape (candidates,).
-        most: candidates that it may learn from.
-        each_s: CPU-seconds of each label.
-        extra: whether the further candidates' short trainings are learnt as well.
+        kind: of predictor.
+        rows: features of the candidates, shape (candidates, columns).
+        each_s: CPU-seconds of a candidate's features.
+        readings: last columns that are readings of the candidate itself.
+        most: full trainings of other candidates that it learns from, at most.
+        briefs: short trainings that it learns from, those of the candidates it ranks among them, as a lower fidelity.
     """
 
     name: str
-    values: Floats
-    most: int
-    each_s: float
-    extra: bool = False
-
-
-def logit(share: Floats) -> Floats:
-    inner = np.clip(share, 1e-3, 1 - 1e-3)
-    return np.log(inner / (1 - inner))
-
-
-class Features(NamedTuple):
-    """What a predictor sees.
-
-    Attributes:
-        rows: shape (candidates, columns).
-        each_s: CPU-seconds of each row.
-        readings: last columns that are readings of the candidate itself.
-    """
-
+    kind: str
     rows: Floats
     each_s: float
     readings: int = 0
+    most: int = 0
+    briefs: Brief | None = None
 
 
-def feature_sets(found: Measured, readings: Mapping[str, Reading]) -> dict[str, Features]:
-    """Returns, by name, features of the candidates."""
+MOST = (12, 20, 48)
+"""Full trainings to learn from; 25 of 500 are a twentieth."""
+
+
+def fits(found: Measured, readings: Mapping[str, Reading]) -> list[Fit]:
+    """Returns all predictors that are compared."""
     start = time.process_time()
     code = np.stack([encode(workload(model), model) for model in found.models])
     code_s = (time.process_time() - start) / len(code)
     counted = np.stack([found.scores[name][0] for name in COUNTED], axis=1)
     probed = np.stack([found.scores[name][0] for name in PROBED], axis=1)
-    probes_s = sum(found.scores[name][1] for name in PROBED)
-    both = np.concatenate([code, counted, probed], axis=1)
-    sets = {
-        "encoding": Features(code, code_s),
-        "encoding, counted scores": Features(np.concatenate([code, counted], axis=1), code_s),
-        "encoding, all scores": Features(both, code_s + probes_s),
-    }
-    for steps, (accuracy, loss, spent) in found.short.items():
-        own = np.stack([logit(accuracy), -loss], axis=1)
-        sets[f"encoding, own {steps} steps"] = Features(np.concatenate([code, own], axis=1), code_s + spent, 2)
-        every = np.concatenate([both, own], axis=1)
-        sets[f"encoding, all scores, own {steps} steps"] = Features(every, code_s + probes_s + spent, 2)
-    for name, _ in SUPERNETS:
-        reading = readings[name]
-        cost = code_s + reading.each_s + reading.once_s / SPREAD_OVER
-        sets[f"encoding, {name}"] = Features(np.concatenate([code, logit(reading.values)[:, None]], axis=1), cost, 1)
-    return sets
+    scores = np.concatenate([code, counted, probed], axis=1)
+    scores_s = code_s + sum(found.scores[name][1] for name in PROBED)
+    out = []
+    for most in MOST:
+        learnt = f"learns {most} full trainings"
+        for kind in PREDICTORS:
+            out.append(Fit(f"{_words(kind)} on encodings; {learnt}", kind, code, code_s, most=most))
+        gp = "gaussian_process"
+        out.append(Fit(f"{_words(gp)} on encodings and scores; {learnt}", gp, scores, scores_s, most=most))
+        for brief, short in found.short.items():
+            rows, spent = np.concatenate([code, short.columns], axis=1), code_s + short.each_s
+            name = f"{_words(gp)} on encodings and own {brief.name}; {learnt}"
+            out.append(Fit(name, gp, rows, spent, readings=short.columns.shape[1], most=most))
+            name = f"{_words(gp)} on encodings, {brief.name} as a fidelity; {learnt}"
+            out.append(Fit(name, gp, code, spent, most=most, briefs=brief))
+        for name, reading in readings.items():
+            if name.startswith("supernet"):
+                rows = np.concatenate([code, reading.values[:, None]], axis=1)
+                title = f"{_words(gp)} on encodings and {name}; {learnt}"
+                out.append(Fit(title, gp, rows, code_s + reading.cost_s, readings=1, most=most))
+    for brief, short in found.short.items():
+        name = f"gaussian process on encodings; learns {brief.name} of all, itself too"
+        out.append(Fit(name, "gaussian_process", code, code_s + short.each_s, briefs=brief))
+    return out
 
 
-def label_sets(plan: Plan, found: Measured) -> list[Labels]:
-    every, steps = len(found.models), label_steps(plan)
-    accuracy, _, spent = found.short[steps]
-    return [
-        Labels(name="12 full trainings", values=found.full[0], most=12, each_s=found.full_s),
-        Labels(name="24 full trainings", values=found.full[0], most=24, each_s=found.full_s),
-        Labels(name="all other full trainings", values=found.full[0], most=every, each_s=found.full_s),
-        Labels(name=f"all other trainings of {steps} steps", values=accuracy, most=every, each_s=spent),
-        Labels(name=f"these and {len(found.extra[0])} more", values=accuracy, most=every, each_s=spent, extra=True),
-    ]
+def _words(kind: str) -> str:
+    return kind.replace("_", " ")
 
 
-def cross_validated(
-    kind: str, features: Features, labels: Labels, found: Measured, repeats: int
-) -> tuple[Floats, int, float]:
-    """Returns predictions of unseen candidates, shape (repeats, candidates), the labels used, and CPU-seconds."""
-    folds, rows, used = 5, features.rows, 0
-    count = len(rows)
-    said = np.zeros((repeats, count))
-    start = time.process_time()
-    further = encode_models(found.extra[0]) if labels.extra else rows[:0]
+def said(fit: Fit, plan: Plan, found: Measured) -> tuple[Floats, float]:
+    """Returns what a predictor says of candidates whose full trainings it has not seen, and CPU-seconds of a fit.
+
+    Shape (repeats, candidates); five folds.
+    """
+    count = len(found.models)
+    repeats = plan.repeats if fit.most and fit.kind == "gaussian_process" else 1
+    out, made, start = np.zeros((repeats, count)), 0, time.process_time()
     for repeat in range(repeats):
         order = np.random.default_rng(repeat).permutation(count)
-        for fold in range(folds):
-            held = order[fold::folds]
-            learnt = np.setdiff1d(order, held, assume_unique=True)[: labels.most]
-            x, y = rows[learnt], labels.values[learnt]
-            if labels.extra:
-                x, y = np.concatenate([x, further]), np.concatenate([y, found.extra[1]])
-            predictor = make_predictor(kind, link="logit", seed=repeat, readings=features.readings)
-            predictor.fit(x, y)
-            said[repeat, held] = predictor.predict(rows[held]).mean
-            used = len(y)
-    return said, used, (time.process_time() - start) / (repeats * folds)
+        for fold in range(5 if fit.most else 1):
+            held = order[fold::5] if fit.most else order
+            learnt = np.setdiff1d(order, held, assume_unique=True)[: fit.most]
+            predictor = make_predictor(fit.kind, link="logit", seed=repeat, readings=fit.readings)
+            predictor.fit(*_lesson(fit, plan, found, learnt))
+            out[repeat, held] = predictor.predict(fit.rows[held]).mean
+            made += 1
+    return out, (time.process_time() - start) / made
+
+
+def _lesson(
+    fit: Fit, plan: Plan, found: Measured, learnt: NDArray[np.int64]
+) -> tuple[Floats, Floats, None, Floats | None]:
+    """Returns rows, values, noise and fidelity to learn."""
+    rows, values = fit.rows[learnt], found.full[0][learnt]
+    if fit.briefs is None:
+        return rows, values, None, None
+    short, share = found.short[fit.briefs], fit.briefs.steps * fit.briefs.batch / (plan.full * 64)
+    others, labels = encode_models(found.extra[0]), found.extra[1].accuracy
+    if fit.briefs != plan.label:
+        others, labels = others[:0], labels[:0]
+    if not fit.most:  # of one kind, so all of them are of full fidelity
+        return np.concatenate([fit.rows, others]), np.concatenate([short.accuracy, labels]), None, None
+    x = np.concatenate([rows, fit.rows, others])
+    y = np.concatenate([values, short.accuracy, labels])
+    return x, y, None, np.concatenate([np.ones(len(rows)), np.full(len(x) - len(rows), share)])
 
 
 class Line(NamedTuple):
@@ -363,62 +314,49 @@ class Line(NamedTuple):
     each_s: float
 
 
-def predictor_lines(plan: Plan, found: Measured, readings: Mapping[str, Reading]) -> list[Line]:
-    lines = []
-    sets = feature_sets(found, readings)
-    few = {
-        "encoding",
-        "encoding, all scores",
-        f"encoding, own {plan.short[0]} steps",
-        *(f"encoding, {n}" for n, _ in SUPERNETS),
-    }
-    for kind in PREDICTORS:
-        for labels in label_sets(plan, found):
-            for name, features in sets.items():
-                if labels.extra and name != "encoding":  # more candidates have labels alone
-                    continue
-                if kind != "gaussian_process" and name not in few:  # they take seconds a fit
-                    continue
-                repeats = plan.repeats if kind == "gaussian_process" else 1
-                said, used, fit_s = cross_validated(kind, features, labels, found, repeats)
-                value = float(np.mean([tau(row, found.truth) for row in said]))
-                cost = features.each_s + (used * labels.each_s + fit_s) / SPREAD_OVER
-                lines.append(Line(f"{kind.replace('_', ' ')} on {name}; learns {labels.name}", value, cost))
-                print(f"{lines[-1].name}: {value:.3f}", flush=True)
-    return lines
+def lines(plan: Plan, found: Measured, readings: Mapping[str, Reading]) -> list[Line]:
+    """Returns every row of the table."""
+    out = [Line(name, tau(reading.values, found.truth), reading.cost_s) for name, reading in readings.items()]
+    for fit in fits(found, readings):
+        ranked, fit_s = said(fit, plan, found)
+        cost = fit.each_s + (min(fit.most, len(found.models)) * found.full_s + fit_s) / SPREAD_OVER
+        out.append(Line(fit.name, float(np.mean([tau(row, found.truth) for row in ranked])), cost))
+        print(f"{out[-1].name}: {out[-1].tau:.3f} at {cost:.2f} s", flush=True)
+    return out
 
 
 # The page.
 
 
-def page(plan: Plan, found: Measured, lines: Sequence[Line], longer: tuple[float, float], command: str) -> str:
+def page(plan: Plan, found: Measured, table: Sequence[Line], longer: tuple[float, float] | None, command: str) -> str:
     pairs, others = ceilings(found.full)
-    goal = 0.9 * others
-    truth = found.truth
-    budget = found.full_s / 20
+    goal, truth, budget = 0.9 * others, found.truth, found.full_s / 20
     text = [
         "# Ranking candidates without training them fully",
         "",
         f"Made by `{command}`. {len(found.models)} random models of a wide space (every token method, mixer and number "
-        f"format that specs know) on `digit-pairs` 16, {plan.seeds} trainings of {plan.full} steps each: accuracies of "
-        f"{truth.min():.3f} to {truth.max():.3f}, seeds' deviation {found.full.std(axis=0, ddof=1).mean():.4f}, "
-        f"{found.full_s:.1f} CPU-seconds a training. {plan.candidates - len(found.models)} candidates failed and are "
-        "left out.",
+        f"format that specs know) on `digit-pairs` 16, {plan.seeds} trainings of {plan.full} steps of 64 images each: "
+        f"accuracies of {truth.min():.3f} to {truth.max():.3f}, seeds' deviation "
+        f"{found.full.std(axis=0, ddof=1).mean():.4f}, {found.full_s:.1f} CPU-seconds a training. "
+        f"{plan.candidates - len(found.models)} candidates failed and are left out.",
         "",
         f"Ceiling: Kendall's tau between two seeds {pairs:.3f}; between one seed and the mean of the others "
-        f"{others:.3f}. Twice the steps, {plan.longer} candidates: tau {longer[0]:.3f} with the mean of "
-        f"{plan.full} steps, where one seed of these has {longer[1]:.3f} with the mean of the others.",
+        f"{others:.3f}." + (
+            f" Twice the steps, {plan.longer} candidates: tau {longer[0]:.3f} with the mean of {plan.full} steps, "
+            f"where one seed of these has {longer[1]:.3f} with the mean of the others." if longer else ""
+        ),
         "",
         f"Tau is with the mean of the {plan.seeds} trainings; costs are CPU-seconds a candidate, what is paid once "
         f"shared by {SPREAD_OVER} candidates. Goal: tau of at least {goal:.3f} (0.9 of {others:.3f}) at {budget:.2f} s "
-        "(a twentieth of a full training). Predictors see candidates that they have not learnt "
-        f"(5 folds; {plan.repeats} repeats for the Gaussian process, 1 for others); the best of "
-        "many is a little flattered by the choice.",
+        "(a twentieth of a full training). Short trainings set scales by 64 images and read 256 of the validation "
+        "split. Predictors see candidates whose full trainings they have not learnt (5 folds; "
+        f"{plan.repeats} repeats for the Gaussian process, 1 for others); the best of many is a little flattered by "
+        f"the choice. {len(found.extra[0])} further candidates have {plan.label.name} alone.",
         "",
         "| proxy | tau | of the ceiling | CPU-s a candidate | of a full training | goal |",
         "|---|---:|---:|---:|---:|---|",
-    ]
-    for line in sorted(lines, key=lambda line: -line.tau):
+    ]  # fmt: skip
+    for line in sorted(table, key=lambda line: -line.tau):
         met = "yes" if line.tau >= goal and line.each_s <= budget else ""
         text.append(
             f"| {line.name} | {line.tau:.3f} | {line.tau / others:.2f} | {line.each_s:.3f} "
@@ -427,12 +365,13 @@ def page(plan: Plan, found: Measured, lines: Sequence[Line], longer: tuple[float
     return "\n".join(text) + "\n"
 
 
-def longer_agrees(plan: Plan, cache: Cache, found: Measured) -> tuple[float, float]:
+def longer_agrees(plan: Plan, cache: Cache, found: Measured) -> tuple[float, float] | None:
     """Returns tau of trainings twice as long with the full ones, and of one full one with the mean of the others."""
     places = [place for place, number in enumerate(found.numbers) if number < plan.longer]
-    rows = [cache.rows[("training", found.numbers[place], 2 * plan.full, 20)] for place in places]
-    values = np.array([float(row["accuracy"]) for row in rows])
-    return tau(values, found.truth[places]), ceilings(found.full[:, places])[1]
+    if len(places) < 2:
+        return None
+    rows = [cache.rows[Job(found.numbers[place], 2 * plan.full, 90).key] for place in places]
+    return tau(column(rows, "accuracy"), found.truth[places]), ceilings(found.full[:, places])[1]
 
 
 def main() -> None:
@@ -442,26 +381,21 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--candidates", type=int, help=f"{FULL.candidates} if left out")
     parser.add_argument("--extra", type=int, help=f"further candidates trained shortly, {FULL.extra} if left out")
+    parser.add_argument("--longer", type=int, help=f"candidates trained twice as long too, {FULL.longer} if left out")
     args = parser.parse_args()
     plan = QUICK if args.quick else FULL
-    given = {name: value for name in ("candidates", "extra") if (value := getattr(args, name)) is not None}
+    names = ("candidates", "extra", "longer")
+    given = {name: value for name in names if (value := getattr(args, name)) is not None}
     plan = plan._replace(**given)
     task = load_task(TASK)
     models = [random_candidate(task.shape, number) for number in range(plan.candidates + plan.extra)]
     cache = Cache(args.cache, {number: model.id for number, model in enumerate(models)})
     train_all(plan, cache, args.workers)
     found = measured(plan, cache, models)
-    readings = simple_proxies(found)
-    for name, supernet in SUPERNETS:
-        readings[name] = supernet(task, found.models)
-    lines = [
-        Line(name, tau(reading.values, found.truth), reading.each_s + reading.once_s / SPREAD_OVER)
-        for name, reading in readings.items()
-    ]
-    lines += predictor_lines(plan, found, readings)
+    readings = simple_proxies(found) | supernets(task, found, (4,) if args.quick else SUPERNET_STEPS, args.cache)
     command = "python bench/accuracy/ranking.py --cache CACHE" + (" --quick" if args.quick else "")
     command += "".join(f" --{name} {value}" for name, value in given.items())
-    text = page(plan, found, lines, longer_agrees(plan, cache, found), command)
+    text = page(plan, found, lines(plan, found, readings), longer_agrees(plan, cache, found), command)
     print(text)
     if not args.quick:
         (HERE / "ranking.md").write_text(text, encoding="utf-8")

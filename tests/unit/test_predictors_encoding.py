@@ -87,7 +87,7 @@ def test_what_the_workload_cannot_see_enters_from_the_spec():
 def test_an_imported_model_has_none_of_the_specs_columns():
     model = random_model(1)
     row, alone = encode(workload(model), model), encode(workload(model))
-    known = np.array([name.split(".")[0] in ("method", "mixer", "mlp", "norm", "pool") for name in names()])
+    known = np.array([name.split(".")[0] in ("spec", "method", "mixer", "mlp", "norm", "pool") for name in names()])
     assert (alone[known] == 0).all()
     assert np.array_equal(row[~known], alone[~known])
 
