@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cosearch.spec import AcceleratorSpec, Candidate, ModelSpec, Scalar, Violation
 
-__all__ = ["BatchEvaluator", "Context", "Evaluator", "LimitingEvaluator", "Metric"]
+__all__ = ["BatchEvaluator", "BriefEvaluator", "Context", "Evaluator", "LimitingEvaluator", "Metric"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +45,13 @@ class Context:
         seed: derives from the run's seed and the model's id; the only source of randomness.
         task: the run file's ``task`` section.
         artifacts: files to keep with the result, by name; put bytes here (weights, logs).
+        brief: whether a `BriefEvaluator` is to give its cheap guess; others are never asked for one.
     """
 
     seed: int
     task: Mapping[str, Any] = field(default_factory=dict)
     artifacts: dict[str, bytes] = field(default_factory=dict)
+    brief: bool = False
 
 
 @runtime_checkable
@@ -85,6 +87,19 @@ class BatchEvaluator(Evaluator, Protocol):
     ) -> Mapping[str, NDArray[np.float64]]:
         """Returns, for each metric, an array of shape (accelerators,), equal to what `evaluate` gives one by one."""
         ...
+
+
+@runtime_checkable
+class BriefEvaluator(Evaluator, Protocol):
+    """An evaluator that can guess its own metrics for a part of its cost, such as by a short training.
+
+    It is told by `Context.brief`. The guess need not be near: it is there to rank candidates.
+
+    Attributes:
+        brief_share: cost of a guess over the cost of a full evaluation, above 0 and below 1.
+    """
+
+    brief_share: float
 
 
 @runtime_checkable

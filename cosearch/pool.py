@@ -49,6 +49,7 @@ class Job:
         candidate: what to score.
         seed: derives from the run's seed and the model's id.
         task: the run file's ``task`` section.
+        brief: whether the evaluator is to give its cheap guess.
     """
 
     key: str
@@ -56,6 +57,7 @@ class Job:
     candidate: Candidate
     seed: int
     task: Mapping[str, Any]
+    brief: bool = False
 
 
 class Pool(Protocol):
@@ -79,7 +81,7 @@ class Pool(Protocol):
 def run_job(job: Job) -> Evaluation:
     """Runs one job here and returns what came of it; never raises on a candidate's account."""
     started = time.perf_counter()
-    context = Context(seed=job.seed, task=job.task)
+    context = Context(seed=job.seed, task=job.task, brief=job.brief)
     try:
         metrics = {name: float(v) for name, v in job.evaluator.evaluator().evaluate(job.candidate, context).items()}
         wrong = sorted(name for name, value in metrics.items() if not math.isfinite(value))

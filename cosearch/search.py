@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,12 +20,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from cosearch.errors import EvaluationError, SpecError, UserError
-from cosearch.evaluator import BatchEvaluator, Context, Evaluator, LimitingEvaluator
+from cosearch.evaluator import BatchEvaluator, BriefEvaluator, Context, Evaluator, LimitingEvaluator
 from cosearch.front import FrontBuilder, Member, Objective
 from cosearch.plugins import PluginRef
 from cosearch.pool import Job, Pool
 from cosearch.runfile import Limit
-from cosearch.samplers import Sampler
+from cosearch.samplers import Brief, Sampler
 from cosearch.spec import Candidate, Point, Result, Status, Violation, to_json
 from cosearch.store import Evaluation, Store
 
@@ -72,7 +73,9 @@ class Counts:
         told: points whose result the sampler knows.
         costed: points whose hardware cost was estimated.
         trained: models evaluated on the pool (in this session or an earlier one of the same run).
-        reused: those of them that the store already had.
+        briefed: models of which the pool gave a cheap guess, likewise.
+        spent: full evaluations that both cost together.
+        reused: evaluations that the store already had.
         infeasible: points that broke a limit or constraint.
         failed: trainings that failed, and points that could not be costed.
     """
@@ -81,6 +84,8 @@ class Counts:
     told: int = 0
     costed: int = 0
     trained: int = 0
+    briefed: int = 0
+    spent: float = 0.0
     reused: int = 0
     infeasible: int = 0
     failed: int = 0
@@ -108,6 +113,7 @@ class _Asked:
     metrics: dict[str, float] = field(default_factory=dict)
     violations: tuple[Violation, ...] = ()
     failed: str = ""
+    share: float = 1.0  # of the full cost of the costly evaluations
     subject: str = ""  # what has to be trained for it: a model's id, or a pair's; empty where nothing has
     keys: tuple[str, ...] = ()  # what that is stored under, one for each costly evaluator
 
@@ -169,7 +175,8 @@ class Leg:
         name: ``search`` or ``baseline``; names the file of told points.
         problem: what is searched.
         sampler: proposes points.
-        trainings: models to train in all (pairs, where a costly evaluator depends on the pair).
+        trainings: models to train in all (pairs, where a costly evaluator depends on the pair); what is asked briefly
+            counts as its share of one.
         window: trainings outstanding at most.
         points: points to ask at most; ``None`` for no bound.
         store: where results become durable.
@@ -201,8 +208,10 @@ class Leg:
         self.history: list[tuple[int, float]] = []
         self.started = time.monotonic()
         self._queue: deque[_Asked] = deque()
-        self._scopes = {name: ref.evaluator().scope for name, ref in problem.costly.items()}
-        self._wanted: set[str] = set()  # subjects that some asked point needs
+        evaluators = {name: ref.evaluator() for name, ref in problem.costly.items()}
+        self._scopes = {name: evaluator.scope for name, evaluator in evaluators.items()}
+        self._brief = {n: e.brief_share if isinstance(e, BriefEvaluator) else None for n, e in evaluators.items()}
+        self._wanted: dict[str, float] = {}  # subjects that some asked point needs, and their shares
         self._settled: set[str] = set()  # subjects whose results were told
         self._submitted: set[str] = set()  # keys
         self._hopeless = 0
@@ -237,11 +246,31 @@ class Leg:
         if self.points is not None and self.counts.asked >= self.points:
             return 0
         outstanding = len(self._wanted) - len(self._settled)
-        return min(self.window - outstanding, self.trainings - len(self._wanted))
+        return min(self.window - outstanding, int(self.trainings - self._spent() + 1e-9))
+
+    def _spent(self) -> float:
+        return math.fsum(self._wanted.values())
+
+    def _share(self) -> float:
+        """Returns what a cheap guess of all that is costly costs, as a share of evaluating it in full.
+
+        Raises:
+            UserError: there is an evaluator that cannot guess.
+        """
+        for name, share in self._brief.items():
+            if share is None:
+                raise UserError(
+                    f"the sampler asks for brief evaluations, which evaluator {name!r} does not have; leave the "
+                    "sampler's option briefs out, or evaluate by 'trained'"
+                )
+        return max((share for share in self._brief.values() if share is not None), default=1.0)
 
     def _evaluate_cheaply(self, points: Sequence[Point]) -> Iterator[_Asked]:
         """Decodes, costs and checks points; one batch for each run of points with the same model."""
-        asked = [_Asked(self.counts.asked + i, point) for i, point in enumerate(points)]
+        asked = [
+            _Asked(self.counts.asked + i, point, share=self._share() if isinstance(point, Brief) else 1.0)
+            for i, point in enumerate(points)
+        ]
         self.counts.asked += len(asked)
         for one in asked:
             one.violations = self.problem.space.violations(one.point)
@@ -277,13 +306,14 @@ class Leg:
             return
         candidate = asked.candidate
         ids = {"model": candidate.model.id, "pair": candidate.id}
-        subject = ids["pair" if "pair" in self._scopes.values() else "model"]
-        if subject not in self._wanted and len(self._wanted) >= self.trainings:
+        brief = asked.share < 1
+        subject = ("brief " if brief else "") + ids["pair" if "pair" in self._scopes.values() else "model"]
+        if subject not in self._wanted and self._spent() + asked.share > self.trainings + 1e-9:
             asked.failed = "not evaluated: the trainings of this run are spent"
             return
-        self._wanted.add(subject)
+        self._wanted[subject] = asked.share
         asked.subject = subject
-        asked.keys = tuple(f"{name}/{ids[scope]}" for name, scope in self._scopes.items())
+        asked.keys = tuple(f"{name}{'/brief' if brief else ''}/{ids[scope]}" for name, scope in self._scopes.items())
         for name, key in zip(self._scopes, asked.keys, strict=True):
             if key in self._submitted:
                 continue
@@ -293,7 +323,8 @@ class Leg:
                 continue
             seed = training_seed(self.problem.seed, candidate.model.id)
             evaluator = self.problem.costly[name]
-            self.pool.submit(Job(key=key, evaluator=evaluator, candidate=candidate, seed=seed, task=self.problem.task))
+            task = self.problem.task
+            self.pool.submit(Job(key=key, evaluator=evaluator, candidate=candidate, seed=seed, task=task, brief=brief))
 
     def _wait_for_oldest(self) -> list[_Asked]:
         """Returns the oldest point, once its evaluations are in, and those behind it that need none but these."""
@@ -304,7 +335,9 @@ class Leg:
             self.listener.waiting(self)
         if oldest.subject:
             self._settled.add(oldest.subject)
-        self.counts.trained = len(self._settled)
+        self.counts.briefed = sum(self._wanted[subject] < 1 for subject in self._settled)
+        self.counts.trained = len(self._settled) - self.counts.briefed
+        self.counts.spent = math.fsum(self._wanted[subject] for subject in self._settled)
         done = []
         while self._queue and (not self._queue[0].subject or self._queue[0].subject in self._settled):
             done.append(self._queue.popleft())
@@ -320,7 +353,7 @@ class Leg:
             self.counts.infeasible += result.status is Status.INFEASIBLE
             if result.status is Status.FAILED:
                 self.failures.setdefault(one.subject or f"point {one.index}", result.reason)
-            if result.status is Status.OK and one.candidate is not None:
+            if result.status is Status.OK and one.candidate is not None and one.share == 1:
                 members.append(Member(candidate=one.candidate, metrics=result.metrics))
         self.counts.failed = len(self.failures)
         self.front.add(members)
@@ -337,6 +370,7 @@ class Leg:
             metrics.update(evaluation.metrics)
             failed = failed or evaluation.failed
         base: dict[str, Any] = {"index": one.index, "point": dict(one.point), "metrics": metrics, **ids}
+        base["share"] = one.share
         violations = one.violations or tuple(self._broken(metrics))
         if failed:
             return Result(status=Status.FAILED, reason=failed, **base)

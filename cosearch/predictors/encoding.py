@@ -23,10 +23,10 @@ Columns, in order; ``names()`` has them all:
   and repetitions, log2 bits and relative error.
 - ``vector[p].*``: likewise for vector operators, at `VECTOR_POSITIONS`: log2 of rows, columns and repetitions, and of
   the bits that are written.
-- ``spec.*``: what the spec says and operators blur: patch and overlap, width, depth, patches, tokens that are left (least
-  and mean), heads, the MLP's width to the model's, and which share of blocks has low ranks, N:M sparsity, fewer query or
-  key heads; whether the stem has a hidden layer. Without them 38 candidates, each unseen, were ranked with tau 0.21,
-  with them 0.38.
+- ``spec.*``: what the spec says and operators blur: patch and overlap, width, depth, patches, tokens that are left
+  (least and mean), heads, the MLP's width to the model's, and which share of blocks has low ranks, N:M sparsity, fewer
+  query or key heads; whether the stem has a hidden layer. Without them 38 candidates, each unseen, were ranked with
+  tau 0.21, with them 0.38.
 - ``method.*``, ``mixer.*``, ``mlp.*``, ``norm.*``, ``pool.*``: 1 for the name that the spec has; of mixers and MLPs,
   the share of blocks.
 - ``training[i]``: the fields of `ModelSpec.training`, by the hashing trick (Weinberger et al. 2009, "Feature Hashing

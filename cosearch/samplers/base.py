@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from cosearch.spec import Point, Result
+from cosearch.spec import Point, Result, Scalar
 
-__all__ = ["Sampler"]
+__all__ = ["Brief", "Sampler"]
+
+
+class Brief(dict[str, Scalar]):
+    """A point of which the sampler asks a cheap guess (`cosearch.evaluator.BriefEvaluator`), to decide by.
+
+    It is told like any other point, with a `Result.share` below 1; it can be asked in full later.
+    """
 
 
 @runtime_checkable
@@ -28,8 +35,8 @@ class Sampler(Protocol):
                 return many points that pair one model with many accelerators.
 
         Returns:
-            At most ``n`` models' points. Empty means "nothing before I am told more" while points are outstanding,
-            and "nothing left" when none are.
+            At most ``n`` models' points; those that are `Brief` are evaluated briefly. Empty means "nothing before I am
+            told more" while points are outstanding, and "nothing left" when none are.
         """
         ...
 

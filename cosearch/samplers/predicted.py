@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from cosearch.errors import NotFoundError, UserError, did_you_mean
 from cosearch.front import non_dominated
 from cosearch.predictors import GaussianProcess, Predictor, encode_models, make_predictor
+from cosearch.samplers.base import Brief
 from cosearch.samplers.fresh import Fresh, key
 from cosearch.samplers.space import SearchParameter, SearchSpace
 from cosearch.spec import ModelSpec, Point, Result, Scalar, Status
@@ -53,18 +55,24 @@ class PredictedSampler:
     A model is seen as `cosearch.predictors.encode` has it where the space can make its spec (``space.spec(point)``, as
     a model side has it, or ``space.model(point)``); every other parameter by its place in its domain.
 
+    With ``briefs`` every point is asked briefly first (`Brief`), and only one of so many is then asked in full: the one
+    of those that were told with the best acquisition, where predictors begin from what the brief evaluation said of
+    each objective (`cosearch.predictors.Trended`). Until enough full results are there to learn from, the best by a
+    random Chebyshev sum of what was said.
+
     Args:
         space: where points come from.
         objectives: number of objectives.
         seed: the same seed gives the same points.
-        start: points before the first prediction.
+        start: points before the first prediction; with ``briefs``, full ones.
         pool: candidates for each point asked.
         predictor: a name in `cosearch.predictors.PREDICTORS`.
         acquisition: ``improvement`` or ``scalarised``; ``bench/samplers/predicted.md`` compares them.
+        briefs: points that are asked briefly for each that is asked in full; 0 for none.
 
     Raises:
         NotFoundError: there is no such predictor or acquisition.
-        UserError: start or pool are too small.
+        UserError: start, pool or briefs are too small.
     """
 
     def __init__(
@@ -77,11 +85,14 @@ class PredictedSampler:
         pool: int = 256,
         predictor: str = "gaussian_process",
         acquisition: str = "improvement",
+        briefs: int = 0,
     ) -> None:
         if acquisition not in ACQUISITIONS:
             raise NotFoundError(f"there is no acquisition {acquisition!r}; {did_you_mean(acquisition, ACQUISITIONS)}")
         if start < 5 or pool < 2:
             raise UserError(f"start is {start} and pool is {pool}; write at least 5 and 2")
+        if briefs < 0 or briefs == 1:
+            raise UserError(f"briefs is {briefs}; write 2 or more to choose among, or 0 for none")
         make_predictor(predictor)  # so that an unknown name is told now
         self._space, self._objectives, self._seed = space, objectives, seed
         self._start, self._pool, self._predictor = start, pool, predictor
@@ -92,25 +103,69 @@ class PredictedSampler:
         self._told: list[Result] = []
         self._open: dict[str, Point] = {}
         self._learnt: _Learnt | None = None
+        self._screen = _Screen(briefs)
 
     def ask(self, n: int) -> Sequence[Point]:
         """Returns up to ``n`` new points; fewer, and in the end none, when the space is exhausted."""
         points: list[Point] = []
-        good = sum(result.status is Status.OK for result in self._told)
+        screen = self._screen
+        screen.widest = max(screen.widest, n)
         while len(points) < n:
-            point = self._fresh.spread() if good < self._start else self._promising()
-            if point is None:
+            if screen.briefs and screen.ready():
+                chosen = self._screened()
+                self._open[key(chosen)] = chosen
+                points.append(chosen)
+                continue
+            if screen.briefs and not screen.wants_more():
                 break
-            self._open[key(point)] = point
-            points.append(point)
+            point = self._fresh.spread() if self._good < self._start else self._promising()
+            if point is None:
+                if screen.exhausted():
+                    continue
+                break
+            if screen.briefs:
+                screen.open[key(point)] = point
+                screen.asked += 1
+                points.append(Brief(point))
+            else:
+                self._open[key(point)] = point
+                points.append(point)
         return points
 
     def tell(self, results: Sequence[Result]) -> None:
         """Takes results to learn from at the next ask."""
         for result in results:
-            self._open.pop(key(result.point))
+            name = key(result.point)
+            if name in self._screen.open:
+                self._screen.tell(name, result)
+                if result.status is Status.OK:
+                    continue  # what it said is a reading; only full results are learnt
+            else:
+                self._open.pop(name)
             self._told.append(result)
             self._learnt = None
+
+    @property
+    def _good(self) -> int:
+        return sum(result.status is Status.OK for result in self._told)
+
+    def _screened(self) -> Point:
+        """Returns the most promising point of those that were told briefly."""
+        screen, learnt = self._screen, None
+        names = list(screen.told)
+        if self._good >= self._start:
+            learnt = _Learnt.of(self._told, self._features, self._predictor, self._seed, screen.readings)
+        if learnt is None:
+            values = _scaled(np.array([screen.told[name].objectives for name in names]))
+            weights = self._rng.dirichlet(np.ones(values.shape[1]))
+            chosen = names[int(np.argmin((values * weights).max(axis=1) + 0.05 * (values * weights).sum(axis=1)))]
+        else:
+            believed = learnt.front
+            if self._open:
+                believed = np.concatenate([believed, learnt.predict(list(self._open.values()))[0]])
+            mean, std, feasible = learnt.predict([screen.told[name].point for name in names])
+            chosen = names[int(np.argmax(self._choose(mean, std, feasible, believed)))]
+        return screen.choose(chosen)
 
     def _promising(self) -> Point | None:
         """Claims and returns the best point of a new pool."""
@@ -121,9 +176,9 @@ class PredictedSampler:
             return self._fresh.sample()
         believed = self._learnt.front
         if self._open:
-            waiting = self._learnt.predict(self._features.of(list(self._open.values())))[0]
+            waiting = self._learnt.predict(list(self._open.values()))[0]
             believed = np.concatenate([believed, waiting])
-        mean, std, feasible = self._learnt.predict(self._features.of(pool))
+        mean, std, feasible = self._learnt.predict(pool)
         best = pool[int(np.argmax(self._choose(mean, std, feasible, believed)))]
         self._fresh.claim(best)
         return best
@@ -189,6 +244,56 @@ def _moved(parameter: SearchParameter, value: Scalar | None, rng: np.random.Gene
     return domain.from_unit(float(np.clip(unit + step * rng.standard_normal(), 0.0, 1.0)))
 
 
+class _Screen:
+    """What was asked briefly, and what came of it.
+
+    Args:
+        briefs: points asked briefly for each that is asked in full; 0 for none.
+
+    Attributes:
+        open: asked and not told.
+        asked: how many were, without those that turned out infeasible or failed.
+        told: by the point's key, those that may still be chosen.
+        readings: by the point's key, what was said of its objectives; costs by their logarithm.
+        widest: points that were asked for at a time.
+    """
+
+    def __init__(self, briefs: int) -> None:
+        self.briefs, self.widest, self.asked = briefs, 1, 0
+        self.open: dict[str, Point] = {}
+        self.told: dict[str, Result] = {}
+        self.readings: dict[str, Floats] = {}
+        self._settled = self._chosen = 0
+        self._last = False
+
+    def tell(self, name: str, result: Result) -> None:
+        del self.open[name]
+        if result.status is Status.OK:
+            self._settled += 1
+            self.told[name] = result
+            self.readings[name] = np.array([math.log10(v) if v > 0 else v for v in result.objectives])
+        else:
+            self.asked -= 1  # another takes its place
+
+    def ready(self) -> bool:
+        """Returns whether enough were told to choose one."""
+        enough = self._settled >= self.briefs * (self._chosen + 1) or (self._last and not self.open)
+        return bool(self.told) and enough
+
+    def wants_more(self) -> bool:
+        """Returns whether to ask more, so that there is something to choose from when workers are free."""
+        return not self._last and self.asked < self.briefs * (self._chosen + self.widest)
+
+    def exhausted(self) -> bool:
+        """Notes that there are no more points to ask; returns whether some of those told can be chosen."""
+        self._last = True
+        return self.ready()
+
+    def choose(self, name: str) -> Point:
+        self._chosen += 1
+        return dict(self.told.pop(name).point)
+
+
 class _Features:
     """What predictors see of points.
 
@@ -227,6 +332,9 @@ class _Features:
         return [there, *([float(name in point and point[name] == v) for point in points] for v in domain.values())]
 
 
+_Feasible = Callable[[Sequence[Point]], Floats]
+
+
 class _Learnt:
     """Predictors of every objective, and of feasibility.
 
@@ -234,38 +342,53 @@ class _Learnt:
     as the front's hypervolume has costs.
     """
 
-    def __init__(self, predictors: Sequence[Predictor], feasible: Predictor | None, front: Floats) -> None:
-        self._predictors, self._feasible = predictors, feasible
-        self.front = front
+    def __init__(
+        self, see: Callable[[Sequence[Point]], Floats], predictors: Sequence[Predictor], feasible: _Feasible | None
+    ) -> None:
+        self._see, self._predictors, self._feasible = see, predictors, feasible
+        self.front = np.zeros((0, len(predictors)))
         self.parents: Sequence[Point] = ()
 
     @classmethod
-    def of(cls, told: Sequence[Result], features: _Features, predictor: str, seed: int) -> _Learnt:
-        """Returns what results teach."""
+    def of(
+        cls,
+        told: Sequence[Result],
+        features: _Features,
+        predictor: str,
+        seed: int,
+        readings: Mapping[str, Floats] | None = None,
+    ) -> _Learnt:
+        """Returns what results teach; with ``readings`` predictors begin from what a brief evaluation said."""
+
+        def see(points: Sequence[Point]) -> Floats:
+            rows = features.of(points)
+            if readings is None:
+                return rows
+            return np.concatenate([rows, np.stack([readings[key(point)] for point in points])], axis=1)
+
         good = [result for result in told if result.status is Status.OK]
         scaled = _scaled(np.array([result.objectives for result in good]))
         best = non_dominated(scaled, [f"{place:06d}" for place in range(len(good))])
         kept = sorted({*(int(place) for place in best), *range(max(0, len(good) - _MOST), len(good))})
-        x = features.of([good[place].point for place in kept])
+        x = see([good[place].point for place in kept])
         predictors = []
         for column in scaled[kept].T:
-            made = make_predictor(predictor, seed=seed)
+            made = make_predictor(predictor, seed=seed, readings=0 if readings is None else scaled.shape[1])
             made.fit(x, column)
             predictors.append(made)
-        learnt = cls(predictors, _feasibility(told, features), scaled[list(best)])
+        learnt = cls(see, predictors, _feasibility(told, features))
+        learnt.front = scaled[list(best)]
         learnt.parents = [good[int(place)].point for place in best]
         return learnt
 
-    def predict(self, x: Floats) -> tuple[Floats, Floats, Floats]:
+    def predict(self, points: Sequence[Point]) -> tuple[Floats, Floats, Floats]:
         """Returns means and deviations, shape (points, objectives), and probabilities of being feasible."""
+        x = self._see(points)
         said = [predictor.predict(x) for predictor in self._predictors]
         mean, std = (np.stack([getattr(one, name) for one in said], axis=1) for name in ("mean", "std"))
         if self._feasible is None:
             return mean, std, np.ones(len(x))
-        from scipy.special import ndtr
-
-        sure = self._feasible.predict(x)
-        return mean, std, np.asarray(ndtr((sure.mean - 0.5) / sure.std))
+        return mean, std, self._feasible(points)
 
 
 def _scaled(values: Floats) -> Floats:
@@ -276,12 +399,19 @@ def _scaled(values: Floats) -> Floats:
     return np.asarray((scaled - low) / np.where(span > 0, span, 1.0))
 
 
-def _feasibility(told: Sequence[Result], features: _Features) -> Predictor | None:
-    """Returns a predictor of 1 for results that are ok and 0 for others; None where all are ok."""
+def _feasibility(told: Sequence[Result], features: _Features) -> _Feasible | None:
+    """Returns what gives the probability of a result that is ok; None where all are."""
     if all(result.status is Status.OK for result in told):
         return None
     latest = told[-_MOST:]
     found = GaussianProcess()
     labels = [float(result.status is Status.OK) for result in latest]
     found.fit(features.of([result.point for result in latest]), np.array(labels))
-    return found
+
+    def probability(points: Sequence[Point]) -> Floats:
+        from scipy.special import ndtr
+
+        sure = found.predict(features.of(points))
+        return np.asarray(ndtr((sure.mean - 0.5) / sure.std))
+
+    return probability

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cosearch.errors import NotFoundError, UserError, did_you_mean
 from cosearch.front import non_dominated
-from cosearch.samplers.base import Sampler
+from cosearch.samplers.base import Brief, Sampler
 from cosearch.samplers.fresh import Fresh, key
 from cosearch.samplers.optuna import OptunaSampler
 from cosearch.samplers.predicted import PredictedSampler
@@ -35,6 +35,9 @@ INNER: dict[str, Callable[..., Sampler]] = {
 }
 DEFAULTS: dict[str, dict[str, Any]] = {"optuna": {"sampler": "TPESampler"}, "predicted": {"start": 8}}
 """What an inner sampler is made with unless told otherwise; chosen by ``bench/samplers/toy.md``."""
+
+BRIEF_LOOKS = 8
+"""A model that is asked briefly is paired with the looks of a model over this: it only has to be placed."""
 
 TRIES = 4
 """Steps from good accelerators that may lead to known ones, for each look wanted, before random ones fill up."""
@@ -64,6 +67,7 @@ class _Model:
 
     point: Point
     looks: int
+    share: float = 1.0
     results: list[Result] = field(default_factory=list)
 
 
@@ -80,6 +84,9 @@ class SplitSampler:
       thing at a time, on as many accelerators.
     - none is ``ok``, some are infeasible: infeasible, by the smallest excess.
     - all failed: failed.
+
+    A model that the inner sampler asks briefly is told the same way; the front, and so the accelerators that are near
+    it, knows nothing of such models.
 
     Args:
         space: where points come from; has a ``model`` and an ``accelerator`` side.
@@ -129,7 +136,11 @@ class SplitSampler:
             if not models:
                 break
             for model in models:
-                points.extend(self._paired(model))
+                if isinstance(model, Brief):
+                    looks = max(1, self._looks // BRIEF_LOOKS)
+                    points.extend(Brief(pair) for pair in self._paired(dict(model), looks, brief=True))
+                else:
+                    points.extend(self._paired(model, self._looks))
         return points
 
     def tell(self, results: Sequence[Result]) -> None:
@@ -139,7 +150,8 @@ class SplitSampler:
             name, accelerator = self._pairs.pop(key(result.point))
             model = self._models[name]
             model.results.append(result)
-            if result.status is Status.OK:
+            model.share = min(model.share, result.share)
+            if result.status is Status.OK and result.share == 1:
                 good.append((result.objectives, accelerator))
             if len(model.results) == model.looks:
                 complete.append(self._summarised(self._models.pop(name)))
@@ -150,10 +162,10 @@ class SplitSampler:
         if complete:
             self._inner.tell(complete)
 
-    def _paired(self, model: Point) -> list[Point]:
+    def _paired(self, model: Point, looks: int, *, brief: bool = False) -> list[Point]:
         """Returns the looks of ``model``; tells the inner sampler at once where no accelerator suits it."""
-        name, pairs = key(model), []
-        for accelerator in self._chosen(model):
+        name, pairs = ("brief " if brief else "") + key(model), []
+        for accelerator in self._chosen(model, looks):
             pair = self._space.join(model, accelerator)
             self._pairs[key(pair)] = (name, accelerator)
             pairs.append(pair)
@@ -164,7 +176,7 @@ class SplitSampler:
             self._inner.tell([Result(index=0, point=model, status=Status.INFEASIBLE, violations=(reason,))])
         return pairs
 
-    def _chosen(self, model: Point) -> list[Point]:
+    def _chosen(self, model: Point, looks: int) -> list[Point]:
         """Returns different accelerators that may run ``model``: up to a half local to the front, the others random."""
         fresh = Fresh(self._accelerators, self._rng)
         chosen: list[Point] = []
@@ -174,18 +186,18 @@ class SplitSampler:
                 chosen.append(accelerator)
 
         best = list({key(accelerator): accelerator for _, accelerator in self._front}.values())
-        for index in self._rng.permutation(len(best))[: self._looks // 4].tolist():
+        for index in self._rng.permutation(len(best))[: looks // 4].tolist():
             fresh.claim(best[index])
             take(best[index])
-        local = len(chosen) + self._looks // 4
-        for _ in range(TRIES * (self._looks // 4) if best else 0):
+        local = len(chosen) + looks // 4
+        for _ in range(TRIES * (looks // 4) if best else 0):
             if len(chosen) >= local:
                 break
             step = self._step(best[int(self._rng.integers(len(best)))])
             if fresh.claim(step):
                 take(step)
-        for _ in range(TRIES * self._looks):
-            stranger = fresh.sample() if len(chosen) < self._looks else None
+        for _ in range(TRIES * looks):
+            stranger = fresh.sample() if len(chosen) < looks else None
             if stranger is None:
                 break
             take(stranger)
@@ -196,12 +208,14 @@ class SplitSampler:
         good = [result for result in model.results if result.status is Status.OK]
         if good:
             values = np.array([result.objectives for result in good])
-            return Result(index=0, point=model.point, status=Status.OK, objectives=self._summary(values))
+            found = self._summary(values)
+            return Result(index=0, point=model.point, status=Status.OK, objectives=found, share=model.share)
         broken = [result.violations for result in model.results if result.status is Status.INFEASIBLE]
         if broken:
             least = min(broken, key=lambda violations: sum(v.excess for v in violations))
-            return Result(index=0, point=model.point, status=Status.INFEASIBLE, violations=least)
-        return Result(index=0, point=model.point, status=Status.FAILED, reason=model.results[0].reason)
+            return Result(index=0, point=model.point, status=Status.INFEASIBLE, violations=least, share=model.share)
+        reason = model.results[0].reason
+        return Result(index=0, point=model.point, status=Status.FAILED, reason=reason, share=model.share)
 
     def _step(self, accelerator: Point) -> Point:
         """Returns an accelerator one or two steps away."""

@@ -62,10 +62,10 @@ def write_page(folder: Path) -> Path:
 
 
 def _told_metrics(folder: Path) -> list[Mapping[str, float]]:
-    """Returns the metrics of every pair that the search told as ``ok``."""
+    """Returns the metrics of every pair that the search told as ``ok``, after a full evaluation."""
     with (folder / "search.jsonl").open(encoding="utf-8") as file:
         results = [json.loads(line) for line in file]
-    return [result["metrics"] for result in results if result["status"] == "ok"]
+    return [result["metrics"] for result in results if result["status"] == "ok" and "share" not in result]
 
 
 def export(folder: Path, rule: str, out: Path, *, force: bool = False) -> Bundle:

@@ -94,6 +94,8 @@ class Result:
         objectives: the run's objectives in their order, all to be minimised; empty unless `ok`.
         violations: what was broken; empty unless `infeasible`.
         reason: why it failed; empty unless `failed`.
+        share: of the costly evaluations' full cost, what was spent: 1, or less for a point that was asked briefly.
+            What came of a brief evaluation never enters a front.
     """
 
     index: int
@@ -105,3 +107,4 @@ class Result:
     objectives: tuple[float, ...] = ()
     violations: tuple[Violation, ...] = ()
     reason: str = ""
+    share: float = 1.0

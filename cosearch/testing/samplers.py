@@ -10,7 +10,7 @@ from itertools import islice, product
 
 import numpy as np
 
-from cosearch.samplers import Sampler
+from cosearch.samplers import Brief, Sampler
 from cosearch.space.domains import Choice, Integer
 from cosearch.spec import Point, Result, Status, Violation, canonical_json
 from cosearch.testing.toy import OBJECTIVES, ToyParameter, ToySpace, codesign_space, score
@@ -51,7 +51,7 @@ class SamplerContract:
                 assert type(value) is type(domains[name].normal(value)), f"{name} is {value!r}, of another type"
 
     def test_no_point_is_asked_twice(self) -> None:
-        asked = [canonical_json(p) for p in self._search(self.make(codesign_space(), len(OBJECTIVES), 3), self.models)]
+        asked = [_named(p) for p in self._search(self.make(codesign_space(), len(OBJECTIVES), 3), self.models)]
         assert len(set(asked)) == len(asked)
 
     def test_n_counts_models(self) -> None:
@@ -80,7 +80,7 @@ class SamplerContract:
         seen: list[str] = []
         for _ in range(2 * self.models):
             points = sampler.ask(2)
-            seen.extend(map(canonical_json, points))
+            seen.extend(map(_named, points))
             waiting.append(points)
             assert any(waiting), "nothing is outstanding, yet nothing was asked: the search would end here"
             if len(waiting) == 4 or not points:
@@ -128,11 +128,11 @@ class SamplerContract:
         valid = {canonical_json(space.canonical(p)) for p in all_points if not space.violations(p)}
         sampler = self.make(space, 2, 12)
         asked: list[str] = []
-        for _ in range(2 * len(valid) + 2):
+        for _ in range(4 * len(valid) + 2):
             points = sampler.ask(2)
             if not points:
                 break
-            asked.extend(map(canonical_json, points))
+            asked.extend(canonical_json(point) for point in points if not isinstance(point, Brief))
             sampler.tell([_tiny_result(point, i) for i, point in enumerate(points)])
         assert not sampler.ask(2), "an exhausted space still gives points"
         assert sorted(asked) == sorted(valid)
@@ -141,6 +141,9 @@ class SamplerContract:
         one = ToySpace((ToyParameter("model.a", Choice((1,))), ToyParameter("accelerator.b", Integer(4, 4))))
         sampler = self.make(one, 2, 13)
         points = sampler.ask(3)
+        if any(isinstance(point, Brief) for point in points):
+            sampler.tell([_tiny_result(points[0], 0)])
+            points = sampler.ask(3)
         assert [dict(point) for point in points] == [{"model.a": 1, "accelerator.b": 4}]
         sampler.tell([_tiny_result(points[0], 0)])
         assert not sampler.ask(1)
@@ -167,6 +170,10 @@ class SamplerContract:
             assert points, "it gave up"
             assert not any(space.violations(point) for point in islice(points, 4))
             sampler.tell([replace(result, index=i, point=point) for i, point in enumerate(points)])
+
+
+def _named(point: Point) -> str:
+    return f"{'brief ' if isinstance(point, Brief) else ''}{canonical_json(point)}"
 
 
 def _model(point: Point) -> str:

@@ -3,7 +3,22 @@
 import pytest
 
 from cosearch.samplers.predicted import ACQUISITIONS, PredictedSampler
+from cosearch.samplers.split import SplitSampler
 from cosearch.testing import SamplerContract
+
+
+class TestPredictedAfterBriefs(SamplerContract):
+    models = 12
+
+    @pytest.fixture(autouse=True, params=["predicted", "split"])
+    def _outer(self, request):
+        self.outer = request.param
+
+    def make(self, space, objectives, seed):
+        options = {"start": 5, "pool": 16, "briefs": 2}
+        if self.outer == "predicted":
+            return PredictedSampler(space, objectives, seed, **options)
+        return SplitSampler(space, objectives, seed, inner="predicted", inner_options=options, looks=4)
 
 
 class TestPredicted(SamplerContract):
