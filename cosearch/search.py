@@ -205,7 +205,7 @@ class Leg:
         self.counts = Counts()
         self.front = front
         self.failures: dict[str, str] = {}  # reason by what failed
-        self.history: list[tuple[int, float]] = []
+        self.history: list[tuple[float, float]] = []  # trainings spent, hypervolume
         self.started = time.monotonic()
         self._queue: deque[_Asked] = deque()
         evaluators = {name: ref.evaluator() for name, ref in problem.costly.items()}
@@ -357,8 +357,8 @@ class Leg:
                 members.append(Member(candidate=one.candidate, metrics=result.metrics))
         self.counts.failed = len(self.failures)
         self.front.add(members)
-        if self.counts.trained and (not self.history or self.history[-1][0] < self.counts.trained):
-            self.history.append((self.counts.trained, self.front.hypervolume))
+        if self.counts.trained and (not self.history or self.history[-1][0] < self.counts.spent):
+            self.history.append((self.counts.spent, self.front.hypervolume))
         self._give_up_if_hopeless(results)
         self.listener.told(self)
 

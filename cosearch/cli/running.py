@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from cosearch.cli.common import RunsOption, make_console
 
 if TYPE_CHECKING:
-    from cosearch.search import Leg
+    from cosearch.search import Counts, Leg
     from cosearch.session import Summary
 
 __all__ = ["add_to"]
@@ -127,7 +127,7 @@ class _Watch:
     def told(self, leg: Leg) -> None:
         """Redraws a leg's bar; without a terminal, prints a line every few seconds."""
         self.waiting(leg)
-        done = leg.counts.trained >= leg.trainings
+        done = leg.trainings - leg.counts.spent < 1
         if not self._console.is_terminal and (done or time.monotonic() - self._printed > 10):
             self._printed = time.monotonic()
             self._console.print(f"{leg.name}: {self._state(leg)}")
@@ -136,23 +136,31 @@ class _Watch:
         """Redraws a leg's bar."""
         if leg.name not in self._bars:
             self._bars[leg.name] = self._progress.add_task(leg.name, total=leg.trainings, state="")
-        self._progress.update(self._bars[leg.name], completed=leg.counts.trained, state=self._state(leg))
+        self._progress.update(self._bars[leg.name], completed=leg.counts.spent, state=self._state(leg))
 
     def _state(self, leg: Leg) -> str:
         counts = leg.counts
         parts = [
-            f"{counts.trained}/{leg.trainings} trained",
+            f"{counts.spent:.0f}/{leg.trainings} trainings"
+            if counts.briefed
+            else f"{counts.trained}/{leg.trainings} trained",
             f"{counts.costed:,} costed",
             f"front {len(leg.front)}",
             f"hypervolume {leg.front.hypervolume:.4f}",
         ]
-        fresh = counts.trained - counts.reused
-        if fresh > 0 and counts.trained < leg.trainings:
-            left = (time.monotonic() - leg.started) / fresh * (leg.trainings - counts.trained)
+        evaluated = counts.trained + counts.briefed
+        fresh = counts.spent * (1 - counts.reused / evaluated) if evaluated else 0.0
+        if fresh > 0 and leg.trainings - counts.spent >= 1:
+            left = (time.monotonic() - leg.started) / fresh * (leg.trainings - counts.spent)
             parts.append(f"{int(left) // 60}:{int(left) % 60:02d} left")
         if counts.failed:
             parts.append(f"{counts.failed} failed")
         return " · ".join(parts)
+
+
+def _trained(counts: Counts) -> str:
+    """Returns how many models were trained, and how many only briefly."""
+    return f"{counts.trained} models trained" + (f", {counts.briefed} tried briefly" if counts.briefed else "")
 
 
 def _report(console: Console, summary: Summary, runs: Path) -> None:
@@ -163,11 +171,11 @@ def _report(console: Console, summary: Summary, runs: Path) -> None:
     search, failures = summary.legs["search"].counts, summary.legs["search"].failures
     if not summary.front.members:
         reason = next(iter(failures.values()), "none kept the limits")
-        raise UserError(f"nothing was found: {search.trained} models trained, {search.failed} failed ({reason})")
+        raise UserError(f"nothing was found: {_trained(search)}, {search.failed} failed ({reason})")
     console.print()
     console.print(front_table(summary.front, summary.folder.name))
     console.print(
-        f"{search.trained} models trained ({search.failed} failed), {search.costed:,} pairs costed, "
+        f"{_trained(search)} ({search.failed} failed), {search.costed:,} pairs costed, "
         f"{summary.seconds:.0f} s in all. In one common box:"
     )
     for subject, reason in list(failures.items())[:3]:
@@ -177,9 +185,7 @@ def _report(console: Console, summary: Summary, runs: Path) -> None:
             f"this search ({summary.samplers[name]})" if name == "search" else f"the {summary.samplers[name]} sampler"
         )
         counts = summary.legs[name].counts
-        console.print(
-            f"  hypervolume {value:.4f}  {what}: {counts.trained} models trained, {counts.costed:,} pairs costed"
-        )
+        console.print(f"  hypervolume {value:.4f}  {what}: {_trained(counts)}, {counts.costed:,} pairs costed")
     for warning in summary.warnings:
         console.print(f"[yellow]warning:[/] {warning}")
     where = "" if runs == Path("runs") else f" --runs {runs}"

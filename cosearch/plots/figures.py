@@ -86,15 +86,15 @@ def front_figure(
 
 
 def hypervolume_figure(
-    history: Sequence[tuple[int, float]],
+    history: Sequence[tuple[float, float]],
     *,
-    baseline: Sequence[tuple[int, float]] = (),
+    baseline: Sequence[tuple[float, float]] = (),
     names: tuple[str, str] = ("search", "baseline"),
 ) -> go.Figure:
-    """Returns the hypervolume against the number of models trained.
+    """Returns the hypervolume against the trainings spent.
 
     Args:
-        history: (models trained, hypervolume), in order.
+        history: (trainings spent, hypervolume), in order.
         baseline: the same of another search, measured in the same box.
         names: what to call the two.
     """
@@ -114,7 +114,7 @@ def hypervolume_figure(
             hovertemplate=f"{name}: %{{y:.4f}} after %{{x}} models<extra></extra>",
         )
     figure.update_layout(**layout(height=320))
-    figure.update_xaxes(**_frame("Models trained"), rangemode="tozero")
+    figure.update_xaxes(**_frame("Trainings spent"), rangemode="tozero")
     figure.update_yaxes(**_frame("Hypervolume"))
     return figure
 

@@ -18,7 +18,7 @@ LEGEND = (
     "prune or merge 16&gt;10: image tokens before and after. Accelerator: rows x columns, dataflow, scratchpads for "
     "inputs/weights/outputs, DRAM bandwidth, clock."
 )
-History = Sequence[tuple[int, float]]
+History = Sequence[tuple[float, float]]
 
 
 def front_page(
@@ -43,7 +43,7 @@ def front_page(
         facts: what else to say at the top, by name, such as ``{"Models trained": 48}``.
         baseline: the front of another search to compare with.
         cloud: metrics of other scored candidates, for the background.
-        history: (models trained, hypervolume) as the search went on.
+        history: (trainings spent, hypervolume) as the search went on.
         baseline_history: the same of the other search, in the same box.
         names: what to call the two searches.
         runs: the runs folder, where it is not the default; goes into the export commands.

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cosearch.predictors.base import Columns, Link, Prediction, Target, checked, predictive, unfitted, with_fidelity
+from cosearch.trees import Trees, trees_of
 
 __all__ = ["BoostedTrees"]
 
@@ -38,7 +39,7 @@ class BoostedTrees:
         self.link, self.seed, self.members = link, seed, members
         self._target: Target | None = None
         self._columns: Columns | None = None
-        self._trees: dict[str, NDArray[Any]] = {}
+        self._trees: list[Trees] = []
         self._left_over = 0.0
 
     def fit(
@@ -67,11 +68,11 @@ class BoostedTrees:
                 max_features=0.3,
                 random_state=int(rng.integers(2**31)),
             ).fit(rows[drawn], wanted[drawn], sample_weight=weights[drawn])
-            flat = _flattened(model)
+            trees = trees_of(model, nodes=2 ** (_DEPTH + 1) - 1)
             left_out = np.setdiff1d(np.arange(len(rows)), drawn)
-            unseen.append((_read(flat, rows[left_out]) - wanted[left_out]) ** 2)
-            grown.append(flat)
-        self._target, self._columns, self._trees = target, columns, _stacked(grown)
+            unseen.append((trees.predict(rows[left_out]) - wanted[left_out]) ** 2)
+            grown.append(trees)
+        self._target, self._columns, self._trees = target, columns, grown
         spread = self._each(rows).var(axis=0).mean()
         every = np.concatenate(unseen)
         # of a single member; the ensemble's own spread is no part of what a training draws
@@ -88,10 +89,7 @@ class BoostedTrees:
 
     def _each(self, rows: Floats) -> Floats:
         """Returns every member's prediction, shape (members, rows)."""
-        found = []
-        for member in range(self.members):
-            found.append(_read({name: array[member] for name, array in self._trees.items()}, rows))
-        return np.stack(found)
+        return np.stack([trees.predict(rows) for trees in self._trees])
 
     def state(self) -> tuple[Mapping[str, NDArray[Any]], dict[str, Any]]:
         """Returns all that was learnt."""
@@ -105,7 +103,9 @@ class BoostedTrees:
             "spread": self._target.spread,
             "left_over": self._left_over,
         }
-        return {**{f"trees.{name}": array for name, array in self._trees.items()}, **self._columns.state()}, meta
+        each = [trees.arrays() for trees in self._trees]
+        stacked = {f"trees.{name}": np.stack([arrays[name] for arrays in each]) for name in each[0]}
+        return {**stacked, **self._columns.state()}, meta
 
     @classmethod
     def from_state(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> BoostedTrees:
@@ -113,40 +113,8 @@ class BoostedTrees:
         found = cls(link=meta["link"], seed=meta["seed"], members=meta["members"])
         found._target = Target(link=meta["link"], centre=meta["centre"], spread=meta["spread"])
         found._columns, found._left_over = Columns.from_state(arrays), meta["left_over"]
-        found._trees = {name[6:]: array for name, array in arrays.items() if name.startswith("trees.")}
+        stacked = {name[6:]: array for name, array in arrays.items() if name.startswith("trees.")}
+        found._trees = [
+            Trees(**{name: array[member] for name, array in stacked.items()}) for member in range(found.members)
+        ]
         return found
-
-
-def _flattened(model: Any) -> dict[str, NDArray[Any]]:
-    """Returns the trees of a fitted model as arrays of shape (trees, nodes), and what they start from.
-
-    Leaves look at column 0 and lead to themselves; nodes that a smaller tree lacks are never reached.
-    """
-    grown = [tree.tree_ for tree in model.estimators_[:, 0]]
-    most = 2 ** (_DEPTH + 1) - 1
-    column, left, right = (np.zeros((len(grown), most), dtype=np.int32) for _ in range(3))
-    threshold, value = np.full((len(grown), most), np.inf), np.zeros((len(grown), most))
-    for row, tree in enumerate(grown):
-        own, leaf = np.arange(tree.node_count), tree.children_left < 0
-        column[row, own] = np.where(leaf, 0, tree.feature)
-        threshold[row, own] = np.where(leaf, np.inf, tree.threshold)
-        left[row, own] = np.where(leaf, own, tree.children_left)
-        right[row, own] = np.where(leaf, own, tree.children_right)
-        value[row, own] = np.where(leaf, _RATE * tree.value[:, 0, 0], 0.0)
-    base = np.array([float(np.ravel(model.init_.constant_)[0])])
-    return {"column": column, "threshold": threshold, "left": left, "right": right, "value": value, "base": base}
-
-
-def _read(trees: Mapping[str, NDArray[Any]], rows: Floats) -> Floats:
-    """Returns the sum of all trees' leaves for each row."""
-    narrow = rows.astype(np.float32)  # the trees were grown on these
-    tree, row = np.arange(len(trees["column"]))[None, :], np.arange(len(rows))[:, None]
-    node = np.zeros((len(rows), len(trees["column"])), dtype=np.int32)
-    for _ in range(_DEPTH):
-        goes_left = narrow[row, trees["column"][tree, node]] <= trees["threshold"][tree, node]
-        node = np.where(goes_left, trees["left"][tree, node], trees["right"][tree, node])
-    return np.asarray(trees["base"][0] + trees["value"][tree, node].sum(axis=1))
-
-
-def _stacked(grown: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
-    return {name: np.stack([flat[name] for flat in grown]) for name in grown[0]}

@@ -48,7 +48,12 @@ def write_page(folder: Path) -> Path:
         front,
         run=folder.name,
         seed=state["seed"],
-        facts={"Models trained": search["trained"], "Pairs costed": search["costed"], "Sampler": search["sampler"]},
+        facts={
+            "Models trained": search["trained"],
+            **({"Tried briefly": search["briefed"]} if search.get("briefed") else {}),
+            "Pairs costed": search["costed"],
+            "Sampler": search["sampler"],
+        },
         baseline=read_front(folder, "baseline-front.json") if baseline else None,
         cloud=_told_metrics(folder),
         history=[(step, value) for step, value in search["history"]],

@@ -122,7 +122,8 @@ def _finish(prepared: Prepared, store: Store, legs: Mapping[str, Leg], heard: _T
     page = write_page(prepared.folder)
     search = legs["search"].counts
     closing = {f"{name}_hypervolume": value for name, value in hypervolumes.items()}
-    closing |= {"trained": float(search.trained), "costed_pairs": float(search.costed)}
+    closing |= {"trained": float(search.trained), "tried_briefly": float(search.briefed)}
+    closing |= {"costed_pairs": float(search.costed)}
     heard.finish(front, files=[page, prepared.folder / "front.json"], metrics=closing)
     store.update(done=True)
     return Summary(
@@ -239,6 +240,7 @@ def _write_front(prepared: Prepared, store: Store, legs: Mapping[str, Leg]) -> t
         name: {
             "sampler": section.sampler,
             "trained": legs[name].counts.trained,
+            "briefed": legs[name].counts.briefed,
             "costed": legs[name].counts.costed,
             "failed": legs[name].counts.failed,
             "history": legs[name].history,

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from cosearch.errors import FileError, StoreError
 from cosearch.spec import Candidate
 from cosearch.surrogate.features import Encoding, features
-from cosearch.surrogate.regress import Kernel, Trees, nearest
+from cosearch.surrogate.regress import Kernel, nearest
+from cosearch.trees import Trees
 
 __all__ = ["COVERAGE", "FILE", "MetricReport", "Prediction", "Report", "Surrogate", "Target"]
 

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Kernel", "KernelShape", "Trees", "best_shape", "fit_kernel", "fit_trees", "nearest"]
+from cosearch.trees import Trees, trees_of
+
+__all__ = ["Kernel", "KernelShape", "best_shape", "fit_kernel", "fit_trees", "nearest"]
 
 Floats = NDArray[np.float64]
 Arrays = Mapping[str, NDArray[Any]]
@@ -26,71 +28,14 @@ _LEAST_RELEVANCE = 0.02
 """Importance, relative to the largest, that a feature is given at least in the kernel."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Trees:
-    """Gradient-boosted regression trees (Friedman 2001).
-
-    Attributes:
-        feature: column that each node looks at, shape (trees, nodes); leaves look at column 0.
-        threshold: left where the column is at most this, likewise; infinite at leaves.
-        left: node to go to, likewise; leaves lead to themselves.
-        right: likewise.
-        value: what a leaf adds, likewise.
-        base: what all start from, shape (1,).
-        depth: steps from root to leaf, shape (1,).
-        relevance: share of the fit that each column has, shape (columns,).
-    """
-
-    feature: NDArray[np.int32]
-    threshold: Floats
-    left: NDArray[np.int32]
-    right: NDArray[np.int32]
-    value: Floats
-    base: Floats
-    depth: NDArray[np.int32]
-    relevance: Floats
-
-    def predict(self, x: Floats) -> Floats:
-        """Returns predictions of rows ``x``, shape (rows,)."""
-        narrow = x.astype(np.float32)  # the trees were grown on these
-        trees, rows = np.arange(len(self.feature))[None, :], np.arange(len(x))[:, None]
-        node = np.zeros((len(x), len(self.feature)), dtype=np.int32)
-        for _ in range(int(self.depth[0])):
-            goes_left = narrow[rows, self.feature[trees, node]] <= self.threshold[trees, node]
-            node = np.where(goes_left, self.left[trees, node], self.right[trees, node])
-        return np.asarray(self.base[0] + self.value[trees, node].sum(axis=1))
-
-
 def fit_trees(x: Floats, y: Floats, seed: int) -> Trees:
     """Returns trees fitted to rows ``x`` and targets ``y`` of about unit variance."""
     from sklearn.ensemble import GradientBoostingRegressor
 
     model = GradientBoostingRegressor(
         n_estimators=300, max_depth=4, learning_rate=0.08, subsample=0.7, max_features=0.4, random_state=seed
-    ).fit(x, y)
-    grown = [tree.tree_ for tree in model.estimators_[:, 0]]
-    most = max(tree.node_count for tree in grown)
-    shape = (len(grown), most)
-    feature, left, right = (np.zeros(shape, dtype=np.int32) for _ in range(3))
-    threshold, value = np.full(shape, np.inf), np.zeros(shape)
-    for row, tree in enumerate(grown):
-        count, own = tree.node_count, np.arange(tree.node_count)
-        leaf = tree.children_left < 0
-        feature[row, :count] = np.where(leaf, 0, tree.feature)
-        threshold[row, :count] = np.where(leaf, np.inf, tree.threshold)
-        left[row, :count] = np.where(leaf, own, tree.children_left)
-        right[row, :count] = np.where(leaf, own, tree.children_right)
-        value[row, :count] = np.where(leaf, model.learning_rate * tree.value[:, 0, 0], 0.0)
-    return Trees(
-        feature=feature,
-        threshold=threshold,
-        left=left,
-        right=right,
-        value=value,
-        base=np.array([float(np.mean(y))]),
-        depth=np.array([max(tree.max_depth for tree in grown)], dtype=np.int32),
-        relevance=np.asarray(model.feature_importances_, dtype=np.float64),
     )
+    return trees_of(model.fit(x, y))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

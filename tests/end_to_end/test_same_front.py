@@ -76,6 +76,22 @@ def test_any_number_of_workers(project, reference, workers):
     same(project / "runs" / name, reference)
 
 
+def test_a_search_that_asks_briefly_is_no_different(tmp_path):
+    options = "{looks: 24, inner: predicted, inner_options: {start: 5, briefs: 2}}"
+    (tmp_path / "run.yaml").write_text(RUN.replace("{looks: 24}", options).replace("baseline:", "#"))
+    said = cosearch("run", "run.yaml", "--workers", "0", "--name", "one", cwd=tmp_path)
+    assert " tried briefly" in said
+    cosearch("run", "run.yaml", "--workers", "2", "--name", "two", cwd=tmp_path)
+    one, two = (tmp_path / "runs" / name for name in ("one", "two"))
+    for name in ("front.json", "search.jsonl", "comparison.json"):
+        assert (one / name).read_bytes() == (two / name).read_bytes(), name
+    counts = json.loads((one / "comparison.json").read_text())["search"]
+    assert counts["briefed"] >= 2 * counts["trained"] > 0
+    kept = {key for key in trained_models(one) if "/brief/" not in key}
+    assert len(kept) == counts["trained"]
+    assert {path.name for path in (one / "artifacts").iterdir()} == {key.replace("/", "-") for key in kept}
+
+
 def test_another_seed_gives_another_front(project, reference):
     cosearch("run", "run.yaml", "--workers", "0", "--name", "seeded", "--seed", "4", cwd=project)
     assert (project / "runs" / "seeded" / "front.json").read_bytes() != (reference / "front.json").read_bytes()

@@ -11,7 +11,19 @@ PACKAGE = Path(cosearch.__file__).parent
 EVALUATORS = PACKAGE.parent / "evaluators" / "cosearch_evaluators"
 ORDER = (
     *("errors", "yamlfile", "formats", "spec", "words", "evaluator", "workload", "hardware", "references"),
-    *("validation", "space", "model", "data", "train", "imported", "supernet", "predictors", "front", "samplers"),
+    *(
+        "validation",
+        "space",
+        "model",
+        "data",
+        "train",
+        "imported",
+        "supernet",
+        "trees",
+        "predictors",
+        "front",
+        "samplers",
+    ),
     *("plugins", "store", "runfile", "surrogate", "verification", "pool", "search", "track", "plots", "export"),
     *("session", "cli", "testing"),
 )

@@ -12,6 +12,7 @@ from cosearch.front import FrontBuilder, Objective
 from cosearch.plugins import EVALUATORS, PluginRef
 from cosearch.pool import run_job
 from cosearch.runfile import parse_limit
+from cosearch.samplers import Brief
 from cosearch.search import Leg, Problem, training_seed
 from cosearch.spec import AcceleratorSpec, BlockSpec, Candidate, ModelSpec, Status, TaskShape, Violation
 from cosearch.store import Store
@@ -25,7 +26,10 @@ class Score:
     metrics = (Metric(name="accuracy", unit="", direction="max", description="toy"),)
     scope = "model"
     cheap = False
+    brief_share = 0.25
     def evaluate(self, candidate, context):
+        if context.brief:
+            return {"accuracy": 1 - 1 / candidate.model.dim - 0.1}
         if candidate.model.dim == 13:
             raise EvaluationError("diverged at step 3")
         context.artifacts["w"] = str(context.seed).encode()
@@ -97,8 +101,8 @@ QUIET = SimpleNamespace(told=lambda leg: None, waiting=lambda leg: None)
 OBJECTIVES = (Objective("accuracy", "max"), Objective("latency_s", "min", "s"))
 
 
-def problem(limits=(), costly=True, cheap=None):
-    score = PluginRef(group=EVALUATORS, use="score.py:Score", source=SOURCE)
+def problem(limits=(), costly=True, cheap=None, source=SOURCE):
+    score = PluginRef(group=EVALUATORS, use="score.py:Score", source=source)
     return Problem(
         space=ToySpace(),
         objectives=OBJECTIVES if costly else OBJECTIVES[1:],
@@ -263,3 +267,54 @@ def test_a_pair_that_a_device_does_not_hold_is_infeasible_and_costs_no_training(
     assert leg.counts.failed == 0
     lines = [json.loads(line) for line in (tmp_path / "run" / "search.jsonl").read_text().splitlines()]
     assert lines[0]["violations"] == [{"limit": "rows <= 4", "excess": 0.5}]
+
+
+def briefly(points):
+    return [Brief(point) for point in points]
+
+
+def test_a_point_asked_briefly_is_told_its_share_and_never_stands_on_the_front(tmp_path):
+    points = briefly(grid([9], rows=(1, 2))) + grid([8], rows=(2,))
+    leg, sampler, pool = search(tmp_path / "r", points)
+    lines = [json.loads(line) for line in (tmp_path / "r" / "search.jsonl").read_text().splitlines()]
+    assert [line.get("share", 1.0) for line in lines] == [0.25, 0.25, 1.0]
+    assert lines[0]["metrics"]["accuracy"] == pytest.approx(1 - 1 / 9 - 0.1)
+    assert [objectives for *_, objectives in sampler.told][2] == (-0.875, 4.0)
+    assert [member.candidate.model.dim for member in leg.front.front.members] == [8]
+    assert sorted(pool.ran) == sorted({f"accuracy/brief/{leg_id(9)}", f"accuracy/{leg_id(8)}"})
+    assert (leg.counts.trained, leg.counts.briefed, leg.counts.spent) == (1, 1, 1.25)
+
+
+def leg_id(dim):
+    return ToySpace().decode({"dim": dim, "rows": 1}).model.id
+
+
+def test_a_model_can_be_asked_in_full_after_it_was_asked_briefly(tmp_path):
+    leg, sampler, pool = search(tmp_path / "r", briefly(grid([9], rows=(1,))) + grid([9], rows=(1,)))
+    assert [objectives[0] for *_, objectives in sampler.told] == [pytest.approx(-(1 - 1 / 9 - 0.1)), -(1 - 1 / 9)]
+    assert len(pool.ran) == 2
+    assert len(leg.front) == 1
+
+
+def test_brief_evaluations_are_paid_from_the_same_budget(tmp_path):
+    leg, _, pool = search(tmp_path / "r", briefly(grid(range(20, 26), rows=(1,))) + grid(range(30, 60)), trainings=9)
+    assert leg.counts.briefed == 6
+    assert leg.counts.trained == 7  # 6 quarters are 1.5, and half a training is none
+    assert leg.counts.spent == 8.5
+    assert len(pool.ran) == 13
+
+
+@pytest.mark.parametrize("after", [0, 3, 9])
+def test_a_killed_search_that_asks_briefly_ends_the_same(tmp_path, after):
+    points = [p for d in range(1, 16) for p in (*briefly(grid([d])), *grid([d]))]
+    search(tmp_path / "whole", points)
+    with pytest.raises(Killed):
+        search(tmp_path / "cut", points, pool=DyingPool(3, after))
+    search(tmp_path / "cut", points, store=Store.open(tmp_path / "cut"), pool=AnyOrderPool(9))
+    assert (tmp_path / "cut" / "search.jsonl").read_bytes() == (tmp_path / "whole" / "search.jsonl").read_bytes()
+
+
+def test_an_evaluator_that_cannot_guess_is_named(tmp_path):
+    source = SOURCE.replace("    brief_share = 0.25\n", "")
+    with pytest.raises(UserError, match="evaluator 'accuracy' does not have; leave the sampler's option briefs out"):
+        search(tmp_path / "r", briefly(grid([9])), source=source)

@@ -13,7 +13,7 @@ from torch import nn
 
 from cosearch.data import Split, load_task, make_task
 from cosearch.errors import EvaluationError, UserError
-from cosearch.evaluator import Context, Evaluator
+from cosearch.evaluator import BriefEvaluator, Context, Evaluator
 from cosearch.model import build_model
 from cosearch.spec import AcceleratorSpec, BlockSpec, Candidate, ModelSpec
 from cosearch.train import Recipe, accuracy, normalised, score, train, weights_from_bytes, weights_to_bytes
@@ -211,6 +211,26 @@ def test_the_evaluator_gives_its_metrics_and_keeps_the_weights(task):
     course = json.loads(context.artifacts["training.json"])
     assert course["recipe"] == dataclasses.asdict(evaluator.recipe)
     assert course["steps"] == course["curve"][-1][0] == 4
+
+
+def test_a_guess_is_a_short_training_that_leaves_nothing(task):
+    evaluator = Trained({"steps": 20, "batch": 16, "calibration": 128, "lr": 0.01})
+    assert isinstance(evaluator, BriefEvaluator)
+    assert evaluator.brief == Recipe(steps=4, batch=4, calibration=64, lr=0.01)
+    assert evaluator.brief_share == 1 / 20
+    context = Context(seed=5, task=PAIRS, brief=True)
+    candidate = Candidate(model=spec(task), accelerator=AcceleratorSpec.of("systolic", {}))
+    values = evaluator.evaluate(candidate, context)
+    assert list(values) == [metric.name for metric in evaluator.metrics]
+    few = Split(images=task.validation.images[:256], labels=task.validation.labels[:256])
+    less = dataclasses.replace(task, validation=few)
+    assert values == dataclasses.asdict(train(spec(task), less, evaluator.brief, 5).score)
+    assert not context.artifacts
+
+
+def test_a_guess_that_costs_as_much_is_refused():
+    with pytest.raises(UserError, match="a brief training of 40 steps of 16 images is no shorter than the full one"):
+        Trained({"steps": 20, "batch": 16}, brief={"steps": 40, "batch": 16})
 
 
 def test_the_evaluator_refuses_a_wrong_recipe_when_it_is_made():
