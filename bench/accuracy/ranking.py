@@ -38,8 +38,11 @@ SPREAD_OVER = 500
 
 Floats = NDArray[np.float64]
 
-BRIEFS = (Brief(40, 16), Brief(60, 16), Brief(80, 16), Brief(120, 16), Brief(100, 8), Brief(20, 64))
-FULL = Plan(candidates=60, extra=100, seeds=3, full=400, briefs=BRIEFS, label=Brief(60, 16), longer=8, repeats=3)
+BRIEFS = (
+    *(Brief(steps, 16) for steps in (40, 60, 80, 120)),
+    *(Brief(100, 8), Brief(20, 64), Brief(40, 32), Brief(80, 32)),
+)
+FULL = Plan(candidates=60, extra=100, seeds=3, full=400, briefs=BRIEFS, label=Brief(40, 32), longer=0, repeats=3)
 QUICK = Plan(
     candidates=12,
     extra=4,
@@ -50,7 +53,7 @@ QUICK = Plan(
     longer=3,
     repeats=1,
 )
-SUPERNET_STEPS = (600, 2400)
+SUPERNET_STEPS = (1200,)
 
 
 class Reading(NamedTuple):
@@ -376,7 +379,7 @@ def longer_agrees(plan: Plan, cache: Cache, found: Measured) -> tuple[float, flo
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cache", type=Path, required=True, help="folder for finished trainings")
+    parser.add_argument("--cache", type=Path, default=Path("runs/bench-ranking"), help="folder for finished trainings")
     parser.add_argument("--quick", action="store_true", help="a smoke run of few candidates and steps")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--candidates", type=int, help=f"{FULL.candidates} if left out")

@@ -207,10 +207,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, default=Path("runs/bench-supernet"), help="folder of finished trainings")
     parser.add_argument("--candidates", type=int, default=40)
-    parser.add_argument("--seeds", type=int, default=2, help="trainings of each candidate alone")
-    parser.add_argument("--alone-steps", type=int, default=300)
-    parser.add_argument("--budgets", type=float, nargs="+", default=[85, 169, 330, 675])
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of each candidate alone")
+    parser.add_argument("--alone-steps", type=int, default=150)
+    parser.add_argument("--budgets", type=float, nargs="+", default=[85, 169, 330])
     parser.add_argument("--variants", nargs="+", choices=sorted(VARIANTS), default=list(VARIANTS))
+    parser.add_argument("--compare", type=float, default=169, help="budget of all variants but the first")
     parser.add_argument("--tunings", type=int, nargs="+", default=[0, 10, 30])
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="a smoke run of a minute, which writes nothing")
@@ -227,8 +228,8 @@ def main() -> None:
     target = accuracies.mean(axis=0).tolist()
     shared = [
         (variant, budget, options.candidates, 0, cache, tuple(options.tunings))
-        for budget in options.budgets
-        for variant in options.variants
+        for index, variant in enumerate(options.variants)
+        for budget in (options.compare,) * bool(index) or options.budgets
     ]
     results = [row for rows in _mapped(options.workers, measured, shared) for row in rows]
     ceiling = f"{tau(accuracies[0], accuracies[1]):.2f}" if options.seeds > 1 else "not measured (1 seed)"

@@ -24,7 +24,7 @@ from cosearch.train import Trained as TrainedModel
 
 __all__ = ["Trained"]
 
-_BRIEF_STEPS, _BRIEF_BATCH = 1 / 5, 1 / 4
+_BRIEF_STEPS, _BRIEF_BATCH = 1 / 8, 1 / 2
 """Of the full training's, in a short one."""
 
 _BRIEF_CALIBRATION, _BRIEF_READ = 64, 256
@@ -42,11 +42,12 @@ class Trained:
 
     Args:
         recipe: fields of `cosearch.train.Recipe`; those left out keep their defaults.
-        brief: fields that differ in a short training; left out, it takes a fifth of the steps and a quarter of the
-            images in each, so a twentieth of the cost (``bench/accuracy/ranking.md`` compares).
+        brief: fields that differ in a short training; left out, it takes an eighth of the steps and half the images
+            in each (``bench/accuracy/ranking.md`` compares).
 
     Attributes:
-        brief_share: images that a short training sees over those that a full one sees.
+        brief_share: cost of a short training over that of a full one, where half of what a step costs does not depend
+            on its images (assumption: of small models it is more, of large ones less).
     """
 
     metrics = (
@@ -78,7 +79,7 @@ class Trained:
             "calibration": min(full.calibration, _BRIEF_CALIBRATION),
         }
         self.brief = Recipe.from_config({**dataclasses.asdict(full), **less, **(brief or {})})
-        self.brief_share = self.brief.steps * self.brief.batch / (full.steps * full.batch)
+        self.brief_share = self.brief.steps / full.steps * (1 + self.brief.batch / full.batch) / 2
         if brief and not self.brief_share < 1:
             raise UserError(
                 f"a brief training of {self.brief.steps} steps of {self.brief.batch} images is no shorter than the "
