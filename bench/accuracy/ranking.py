@@ -230,11 +230,11 @@ class Fit:
     briefs: Brief | None = None
 
 
-MOST = (12, 20, 48)
-"""Full trainings to learn from; 25 of 500 are a twentieth."""
+FEW, MOST = 20, 48
+"""Full trainings to learn from: 25 of 500 are a twentieth of the cost."""
 
 
-def fits(found: Measured, readings: Mapping[str, Reading]) -> list[Fit]:
+def fits(label: Brief, found: Measured, readings: Mapping[str, Reading]) -> list[Fit]:
     """Returns all predictors that are compared."""
     start = time.process_time()
     code = np.stack([encode(workload(model), model) for model in found.models])
@@ -243,27 +243,26 @@ def fits(found: Measured, readings: Mapping[str, Reading]) -> list[Fit]:
     probed = np.stack([found.scores[name][0] for name in PROBED], axis=1)
     scores = np.concatenate([code, counted, probed], axis=1)
     scores_s = code_s + sum(found.scores[name][1] for name in PROBED)
-    out = []
-    for most in MOST:
+    out, gp, spent = [], "gaussian_process", {brief: code_s + short.each_s for brief, short in found.short.items()}
+    for most in (FEW, MOST):
         learnt = f"learns {most} full trainings"
         for kind in PREDICTORS:
             out.append(Fit(f"{_words(kind)} on encodings; {learnt}", kind, code, code_s, most=most))
-        gp = "gaussian_process"
         out.append(Fit(f"{_words(gp)} on encodings and scores; {learnt}", gp, scores, scores_s, most=most))
-        for brief, short in found.short.items():
-            rows, spent = np.concatenate([code, short.columns], axis=1), code_s + short.each_s
-            name = f"{_words(gp)} on encodings and own {brief.name}; {learnt}"
-            out.append(Fit(name, gp, rows, spent, readings=short.columns.shape[1], most=most))
-            name = f"{_words(gp)} on encodings, {brief.name} as a fidelity; {learnt}"
-            out.append(Fit(name, gp, code, spent, most=most, briefs=brief))
-        for name, reading in readings.items():
-            if name.startswith("supernet"):
-                rows = np.concatenate([code, reading.values[:, None]], axis=1)
-                title = f"{_words(gp)} on encodings and {name}; {learnt}"
-                out.append(Fit(title, gp, rows, code_s + reading.cost_s, readings=1, most=most))
+    learnt = f"learns {FEW} full trainings"
     for brief, short in found.short.items():
-        name = f"gaussian process on encodings; learns {brief.name} of all, itself too"
-        out.append(Fit(name, "gaussian_process", code, code_s + short.each_s, briefs=brief))
+        rows, columns = np.concatenate([code, short.columns], axis=1), short.columns.shape[1]
+        name = f"{_words(gp)} on encodings and own {brief.name}; {learnt}"
+        out.append(Fit(name, gp, rows, spent[brief], readings=columns, most=FEW))
+        name = f"{_words(gp)} on encodings; learns {brief.name} of all, itself too"
+        out.append(Fit(name, gp, code, spent[brief], briefs=brief))
+    name = f"{_words(gp)} on encodings; {learnt}, and {label.name} of all as a lower fidelity"
+    out.append(Fit(name, gp, code, spent[label], most=FEW, briefs=label))
+    for name, reading in readings.items():
+        if name.startswith("supernet"):
+            rows = np.concatenate([code, reading.values[:, None]], axis=1)
+            title = f"{_words(gp)} on encodings and {name}; {learnt}"
+            out.append(Fit(title, gp, rows, code_s + reading.cost_s, readings=1, most=FEW))
     return out
 
 
@@ -320,7 +319,7 @@ class Line(NamedTuple):
 def lines(plan: Plan, found: Measured, readings: Mapping[str, Reading]) -> list[Line]:
     """Returns every row of the table."""
     out = [Line(name, tau(reading.values, found.truth), reading.cost_s) for name, reading in readings.items()]
-    for fit in fits(found, readings):
+    for fit in fits(plan.label, found, readings):
         ranked, fit_s = said(fit, plan, found)
         cost = fit.each_s + (min(fit.most, len(found.models)) * found.full_s + fit_s) / SPREAD_OVER
         out.append(Line(fit.name, float(np.mean([tau(row, found.truth) for row in ranked])), cost))

@@ -10,6 +10,7 @@ Single batches have `BATCH` images of the training split, drawn from the seed.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -53,14 +54,16 @@ def synflow(spec: ModelSpec, task: Task, seed: int) -> float:  # noqa: ARG001 - 
 
     Tanaka et al. 2020, "Pruning neural networks without any data by iteratively conserving synaptic flow",
     https://arxiv.org/abs/2006.05467: weights by their magnitude, an image of ones. Normalisations, which
-    would divide the flow out, are passed by; the softmax stays.
+    would divide the flow out, are passed by; the softmax stays. A flow beyond double precision, as deep models with
+    many tokens have, is taken for the largest number there is.
     """
     with one_thread():
         model = _positive(spec, seed)
         with _without_norms(model):
             _flow(model)
         flows = [float(_saliency(layer)) for layer in _layers(model)]
-        return math.log10(sum(flows) + _TINY)
+        total = sum(flows)
+        return math.log10(total + _TINY if math.isfinite(total) else sys.float_info.max)
 
 
 def dss(spec: ModelSpec, task: Task, seed: int) -> float:  # noqa: ARG001 - it sees no image

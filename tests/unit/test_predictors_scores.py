@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from cosearch.data.task import make_task
 from cosearch.model import build_model
 from cosearch.predictors.probes import _layers, _PreActivations
 from cosearch.predictors.scores import COUNTED, PROBED, SCORES
-from cosearch.spec import MIXERS, TOKEN_METHODS, BlockSpec, ModelSpec
+from cosearch.spec import MIXERS, TOKEN_METHODS, BlockSpec, ModelSpec, TaskShape
 from cosearch.testing.models import random_model
 from cosearch.workload import workload
 
@@ -120,3 +121,10 @@ def test_names_of_methods_and_mixers_are_not_listed_here():
     for name in (*TOKEN_METHODS, *MIXERS):
         if name not in ("none", "identity", "linear"):
             assert f'"{name}"' not in text
+
+
+def test_a_flow_beyond_double_precision_is_the_largest_number():
+    block = BlockSpec(heads=2, mlp_hidden=256)
+    shape = TaskShape(image=(16, 16), channels=1, classes=10)
+    deep = ModelSpec(task=shape, patch=2, dim=64, blocks=(block,) * 8)
+    assert SCORES["synflow"](deep, None, 0) == pytest.approx(math.log10(sys.float_info.max))
