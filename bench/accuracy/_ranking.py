@@ -33,16 +33,19 @@ class Brief(NamedTuple):
         batch: images in a step.
         calibration: images that set the scales.
         read: images of the validation split that are read; 0 is all.
+        quantise_from: share of the steps after which numbers are quantised.
     """
 
     steps: int
     batch: int
     calibration: int = 64
     read: int = 256
+    quantise_from: float = 0.0
 
     @property
     def name(self) -> str:
-        return f"{self.steps} steps of {self.batch} images"
+        float_first = f" (quantised from {self.quantise_from:g})" if self.quantise_from else ""
+        return f"{self.steps} steps of {self.batch} images{float_first}"
 
 
 class Plan(NamedTuple):
@@ -105,7 +108,9 @@ def trained(job: Job) -> Row:
     recipe = Recipe(steps=job.steps)
     start = time.process_time()
     if job.brief is not None:
-        recipe = dataclasses.replace(recipe, batch=job.brief.batch, calibration=job.brief.calibration)
+        brief = job.brief
+        changes = {"batch": brief.batch, "calibration": brief.calibration, "quantise_from": brief.quantise_from}
+        recipe = dataclasses.replace(recipe, **changes)  # type: ignore[arg-type]
         task = _read_less(task, job.brief.read)
     try:
         found = train(spec, task, recipe, 1000 * job.seed + job.candidate)

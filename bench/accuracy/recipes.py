@@ -43,7 +43,7 @@ RECIPES: Mapping[str, Mapping[str, Scalar]] = {
     "`cutmix` 0.5": {"cutmix": 0.5},
     "`erase` 0.25": {"erase": 0.25},
     "`shift` 1": {"shift": 1},
-    "`patience` 10 of 300 steps": {"steps": 300, "patience": 10},
+    "`patience` 20 of 300 steps": {"steps": 300, "patience": 20},
 }
 """What is changed in the quickstart's recipe."""
 

@@ -230,11 +230,16 @@ class Training:
 
 
 class Plateau:
-    """Sees whether the loss has stopped falling.
+    """Sees whether the loss has stopped falling, once it has fallen at all.
+
+    A transformer's loss stands still at first, at chance: that is not the end.
 
     Args:
         patience: steps in which the smoothed loss must fall by `LEAST_FALL`.
     """
+
+    BEGUN = 0.8
+    """Share of the first loss that the smoothed one must fall below before anything counts (assumption)."""
 
     LEAST_FALL = 0.01
     """Relative; assumption: what falls more slowly in the holding phase is left to the falling one."""
@@ -244,15 +249,17 @@ class Plateau:
 
     def __init__(self, patience: int) -> None:
         self._patience, self._steps, self._since = patience, 0, 0
-        self._average, self._least = 0.0, math.inf
+        self._average, self._least, self._first = 0.0, math.inf, math.nan
 
     def reached(self, loss: float) -> bool:
         """Takes the loss of one more step; returns whether it has not fallen for ``patience`` of them."""
+        if self._steps == 0:
+            self._first = loss
         self._steps += 1
         self._average += (1 - self.DECAY) * (loss - self._average)
         smoothed = self._average / (1 - self.DECAY**self._steps)
-        if smoothed < (1 - self.LEAST_FALL) * self._least:
-            self._least, self._since = smoothed, 0
+        if smoothed < (1 - self.LEAST_FALL) * self._least or smoothed > self.BEGUN * self._first:
+            self._least, self._since = min(smoothed, self._least), 0
         else:
             self._since += 1
         return self._since >= self._patience

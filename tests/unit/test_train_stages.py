@@ -271,8 +271,16 @@ def test_a_plateau_is_seen_once_the_loss_stops_falling():
     assert not level[4]
 
 
+def test_standing_still_at_chance_is_no_plateau():
+    plateau = Plateau(5)
+    assert not any(plateau.reached(2.3) for _ in range(100))
+    assert not any(plateau.reached(2.3 * 0.97**step) for step in range(40))
+    assert any(plateau.reached(0.7) for _ in range(60))
+
+
 def test_a_training_that_has_learnt_is_as_one_of_fewer_steps(task, monkeypatch):
     monkeypatch.setattr(Plateau, "LEAST_FALL", 0.9)  # no loss falls by this much
+    monkeypatch.setattr(Plateau, "BEGUN", 2.0)  # so that the first steps count
     recipe = Recipe(steps=100, batch=16, calibration=32, patience=3, warmup=0.0, hold=0.5)
     found = train(spec(task), task, recipe, 0)
     assert found.steps == 8  # the first is a fall from infinity, three are none, and as many again follow
