@@ -38,12 +38,9 @@ SPREAD_OVER = 500
 
 Floats = NDArray[np.float64]
 
-BRIEFS = (
-    *(Brief(steps, 16) for steps in (40, 60, 80, 120)),
-    *(Brief(100, 8), Brief(20, 64), Brief(40, 32), Brief(80, 32)),
-    *(Brief(steps, 32, quantise_from=0.75) for steps in (40, 60)),
-)
-FULL = Plan(candidates=60, extra=100, seeds=3, full=400, briefs=BRIEFS, label=Brief(40, 32), longer=0, repeats=3)
+FLOAT_FIRST = Brief(40, 32, quantise_from=0.75)
+BRIEFS = (Brief(20, 64), Brief(40, 32), Brief(80, 32), FLOAT_FIRST, Brief(60, 32, quantise_from=0.75))
+FULL = Plan(candidates=60, extra=100, seeds=3, full=400, briefs=BRIEFS, label=FLOAT_FIRST, longer=0, repeats=3)
 QUICK = Plan(
     candidates=12,
     extra=4,

@@ -216,7 +216,7 @@ def test_the_evaluator_gives_its_metrics_and_keeps_the_weights(task):
 def test_a_guess_is_a_short_training_that_leaves_nothing(task):
     evaluator = Trained({"steps": 32, "batch": 16, "calibration": 128, "lr": 0.01})
     assert isinstance(evaluator, BriefEvaluator)
-    assert evaluator.brief == Recipe(steps=4, batch=8, calibration=64, lr=0.01)
+    assert evaluator.brief == Recipe(steps=4, batch=8, calibration=64, lr=0.01, quantise_from=0.75)
     assert evaluator.brief_share == 1 / 8 * 3 / 4
     context = Context(seed=5, task=PAIRS, brief=True)
     candidate = Candidate(model=spec(task), accelerator=AcceleratorSpec.of("systolic", {}))

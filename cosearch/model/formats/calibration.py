@@ -84,13 +84,13 @@ def _clipping_nothing(rows: Tensor, grid: Grid) -> Tensor:
 
 def _percentile(rows: Tensor) -> Tensor:
     """Returns the rows with their magnitudes clipped at the percentile of these."""
-    seen = _thinned(rows.abs(), _QUANTILE_VALUES)
+    seen = thinned(rows.abs(), _QUANTILE_VALUES)
     most = torch.quantile(seen, PERCENTILE / 100, dim=1, keepdim=True)
     return torch.maximum(torch.minimum(rows, most), -most)
 
 
 def _least_squares(rows: Tensor, scale: Tensor, grid: Grid) -> Tensor:
-    rows, widest = _thinned(rows, _FIT_VALUES), scale.unsqueeze(1)
+    rows, widest = thinned(rows, _FIT_VALUES), scale.unsqueeze(1)
     factors = [2.0**power for power in _FIT_POWERS] if grid.power_scales else _even()
     best, least = widest.clone(), torch.full_like(widest, math.inf)
     for factor in factors:
@@ -105,5 +105,22 @@ def _even() -> list[float]:
     return [index / _FIT_STEPS for index in range(1, _FIT_STEPS + 1)]
 
 
-def _thinned(rows: Tensor, most: int) -> Tensor:
-    return rows[:, :: max(1, rows.shape[1] // most)].contiguous()
+def thinned(rows: Tensor, most: int) -> Tensor:
+    """Returns ``rows``, of shape (rows, values), or values spread evenly over each, of about ``most`` or fewer.
+
+    Every so many-th value is taken, by a prime: a step that shares a factor with a tensor's width would see the same
+    few columns over and over (8-bit scales fitted so left a model that reads 0.92 of the labels with 0.43).
+    """
+    step = rows.shape[1] // most
+    return rows if step < _LEAST_STEP / 2 else rows[:, :: _prime_from(max(step, _LEAST_STEP))].contiguous()
+
+
+_LEAST_STEP = 7
+"""Smaller primes divide most widths."""
+
+
+def _prime_from(least: int) -> int:
+    number = least
+    while any(number % factor == 0 for factor in range(2, math.isqrt(number) + 1)):
+        number += 1
+    return number

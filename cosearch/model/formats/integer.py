@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from cosearch.errors import SpecError
 from cosearch.formats import number_format
 from cosearch.model.formats.base import Quantizer, refuse_nan
-from cosearch.model.formats.calibration import Calibration, calibrated_scale, check_calibration
+from cosearch.model.formats.calibration import Calibration, calibrated_scale, check_calibration, thinned
 from cosearch.model.formats.grids import code_range, integer_grid
 
 __all__ = ["IntegerQuantizer", "code_range", "codes", "fake_quantize", "fit_scale"]
@@ -129,7 +129,7 @@ def fit_scale(x: Tensor, bits: int, *, signed: bool = True, channels: int = 1) -
     low, high = code_range(bits, signed=signed)
     with torch.no_grad():
         rows = x.detach().reshape(channels, -1)
-        rows = rows[:, :: max(1, rows.shape[1] // _FIT_VALUES)].contiguous()
+        rows = thinned(rows, _FIT_VALUES)
         reach = torch.maximum(rows.amax(1, keepdim=True) / high, rows.amin(1, keepdim=True) / min(low, -1))
         reach = reach.clamp_min(1e-6)
         best, least = reach.clone(), torch.full_like(reach, math.inf)
