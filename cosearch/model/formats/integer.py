@@ -31,7 +31,7 @@ __all__ = ["IntegerQuantizer", "code_range", "codes", "fake_quantize", "fit_scal
 _SMALLEST_SCALE = 1e-8
 """A learned scale may step to zero or below; it acts as this small one until its gradient brings it back."""
 
-_FIT_VALUES = 4096
+_FIT_VALUES = 16384
 """Values that `fit_scale` looks at for one scale, spread evenly over a larger tensor."""
 
 _FIT_STEPS = 48
