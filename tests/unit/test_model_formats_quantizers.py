@@ -259,7 +259,7 @@ def test_exporting_before_calibration_is_refused() -> None:
 @pytest.mark.parametrize("name", ["int8", "uint8", "int4", "fp8_e4m3", "pow2_4"])
 @pytest.mark.parametrize("width", [8, 16, 20, 24, 32, 48, 64, 80, 96, 100, 128])
 def test_a_scale_is_fitted_to_all_columns_of_a_large_tensor(name: str, width: int) -> None:
-    """What is looked at is a part of the values; were it the same columns of every row, errors would be a thousandfold."""
+    """A part of the values is looked at; were it the same columns of every row, errors would be a thousandfold."""
     columns = 10.0 ** torch.linspace(-2, 1, width)[torch.randperm(width, generator=torch.Generator().manual_seed(1))]
     x = (normal(1 << 17) * columns.repeat((1 << 17) // width + 1)[: 1 << 17]).view(1, -1)
     x = x.abs() if name == "uint8" else x
