@@ -70,7 +70,7 @@ def test_logits_losses_and_gradients_are_those_of_the_models_alone(task, method,
         assert losses[index].item() == pytest.approx(loss.item(), rel=1e-5)
         for name, parameter in model.named_parameters():
             # a scale's gradient is the difference of two sums, which in many bits are nearly the same
-            share = 0.02 if name.endswith("scale") and bits[index] == 10 else 2e-3
+            share = 0.02 if name.endswith("scale") and bits[index] >= 8 else 2e-3
             found, most = stack.parameters[name].grad[index], parameter.grad.abs().max().item()
             torch.testing.assert_close(found, parameter.grad, rtol=share, atol=share * most + 1e-9, msg=name)
 
