@@ -12,7 +12,7 @@ from cosearch.formats import NUMBER_FORMATS, number_format
 from cosearch.model.formats import quantizer
 from cosearch.predictors import encode, encode_models, names, relative_error
 from cosearch.predictors.encoding import TRAINING_COLUMNS
-from cosearch.spec import MIXERS, MLPS, NORMS, POOLS, TOKEN_METHODS
+from cosearch.spec import MIXERS, MLPS, NORMS, POOLS, TOKEN_METHODS, BlockSpec, ModelSpec, TaskShape
 from cosearch.testing.models import random_model
 from cosearch.workload import workload
 
@@ -116,3 +116,33 @@ def test_more_bits_disturb_less():
         errors = [relative_error(number_format(name)) for name in group]
         assert errors == sorted(errors, reverse=True)
     assert all(0 <= relative_error(found) < 1 for found in NUMBER_FORMATS.values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "block", "column", "value"),
+    [
+        ({"overlap": 2}, {}, "overlap", 0.5),
+        ({"stem_hidden": 32}, {}, "stem_hidden", 1.0),
+        ({"dim": 64}, {}, "dim", 6.0),
+        ({}, {"heads": 4}, "heads", 2.0),
+        ({}, {"mlp_hidden": 96}, "mlp_ratio", 3.0),
+        ({}, {"rank": 8}, "rank", 1.0),
+        ({}, {"sparsity": (2, 4)}, "sparsity", 1.0),
+        ({}, {"kv_heads": 1}, "kv_heads", 1.0),
+        ({}, {"query_heads": 1}, "query_heads", 1.0),
+    ],
+)
+def test_what_a_spec_says_has_its_column(changes, block, column, value):
+    task = TaskShape(image=(16, 16), channels=1, classes=10)
+    blocks = (BlockSpec(**{"heads": 2, "mlp_hidden": 64, **block}),) * 3
+    plain = ModelSpec(task=task, patch=4, dim=32, blocks=(BlockSpec(heads=2, mlp_hidden=64),) * 3)
+    found = dict(
+        zip(
+            names(),
+            encode_models([ModelSpec(**{"task": task, "patch": 4, "dim": 32, **changes}, blocks=blocks)])[0],
+            strict=True,
+        )
+    )
+    before = dict(zip(names(), encode_models([plain])[0], strict=True))
+    assert found[f"spec.{column}"] == value != before[f"spec.{column}"]
+    assert (found["spec.patch"], found["spec.depth"], found["spec.patches"]) == (2.0, 3.0, 4.0)
