@@ -59,3 +59,17 @@ def test_what_is_asked_in_full_promised_more_than_what_was_not(start):
     assert len(full) >= 20
     assert 4 * len(full) <= len(said)
     assert np.mean(chosen) < np.mean([rank for name, rank in by_name.items() if name not in full]) - 0.03
+
+
+def test_brief_results_do_not_lead_to_accelerators():
+    options = {"start": 5, "pool": 16, "briefs": 2}
+    sampler = SplitSampler(codesign_space(), len(OBJECTIVES), 0, inner="predicted", inner_options=options, looks=8)
+    full = False
+    while not full:
+        points = sampler.ask(2)
+        full = any(not isinstance(point, Brief) for point in points)
+        if not full:
+            sampler.tell(score(points))
+            assert sampler._front == []
+    sampler.tell(score(points))
+    assert sampler._front
