@@ -38,8 +38,14 @@ SPREAD_OVER = 500
 
 Floats = NDArray[np.float64]
 
-FLOAT_FIRST = Brief(40, 32, quantise_from=0.75)
-BRIEFS = (Brief(20, 64), Brief(40, 32), Brief(80, 32), FLOAT_FIRST, Brief(60, 32, quantise_from=0.75))
+FLOAT_FIRST = Brief(70, 16, quantise_from=0.75)
+BRIEFS = (
+    Brief(20, 64),
+    Brief(40, 32, quantise_from=0.75),
+    FLOAT_FIRST,
+    Brief(60, 32, quantise_from=0.75),
+    Brief(120, 32, quantise_from=0.75),
+)
 FULL = Plan(candidates=60, extra=100, seeds=3, full=400, briefs=BRIEFS, label=FLOAT_FIRST, longer=0, repeats=3)
 QUICK = Plan(
     candidates=12,

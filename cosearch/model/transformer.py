@@ -9,8 +9,10 @@ normalisation and GELU, which the workload stores at 16 bits or more, stay in fl
 Weights are drawn from a normal distribution cut off at two deviations. Its deviation is 1 / sqrt(inputs) (LeCun et
 al., "Efficient BackProp", 1998, section 4.6) rather than ViT's 0.02, which is far too small for a narrow model; the
 layers that add to the residual stream get 1 / sqrt(2 * depth) of it, so that the stream's variance does not grow with
-depth (Radford et al., "Language Models are Unsupervised Multitask Learners", 2019, section 2.3). The embeddings and
-the head have ViT's 0.02.
+depth (Radford et al., "Language Models are Unsupervised Multitask Learners", 2019, section 2.3). The head has ViT's
+0.02. What is added to the embedded patches, whose variance is about 1, is as large as they are, or a model spends most
+of a short training on learning where its tokens lie: the position embedding begins as waves (`wave_positions`), the
+class token as a draw of deviation 1 (``bench/train/start.md`` compares).
 """
 
 from __future__ import annotations
@@ -27,13 +29,14 @@ from cosearch.model.mixers import Mixed, make_mixer
 from cosearch.model.mlp import MLP
 from cosearch.model.norms import ProgressiveBatchNorm, make_norm
 from cosearch.model.pooling import make_pool
+from cosearch.model.positions import wave_positions
 from cosearch.model.stem import PatchStem, patches_of
 from cosearch.model.tokens import Stream, make_reduction
 from cosearch.spec import ModelSpec
 
 __all__ = ["Block", "VisionTransformer", "build_model", "calibrate"]
 
-_EMBEDDING_STD = 0.02
+_HEAD_STD = 0.02
 
 
 def build_model(spec: ModelSpec, seed: int = 0) -> VisionTransformer:
@@ -111,13 +114,14 @@ class VisionTransformer(nn.Module):
         self.spec, self.reducing = spec, True
         edge = (spec.edges_in, spec.edges_in)
         self.stem = PatchStem(spec)
-        self.class_token = nn.Parameter(normal(_EMBEDDING_STD, spec.dim))
-        self.position = nn.Parameter(normal(_EMBEDDING_STD, spec.patches + 1, spec.dim))
+        self.class_token = nn.Parameter(normal(1.0, spec.dim))
+        places = wave_positions(*spec.grid, spec.dim)
+        self.position = nn.Parameter(torch.cat((torch.zeros(1, spec.dim), places)))
         self.blocks = nn.ModuleList(Block(spec, index) for index in range(len(spec.blocks)))
         self.pool = make_pool(spec.pool, spec.dim)
         self.norm = make_norm(spec.norm, spec.dim)
         outputs = spec.task.labels * spec.task.classes
-        self.head = Linear(spec.dim, outputs, rows=1, formats=edge, std=_EMBEDDING_STD)
+        self.head = Linear(spec.dim, outputs, rows=1, formats=edge, std=_HEAD_STD)
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns logits of shape (batch, labels, classes) for images of shape (batch, channels, height, width)."""
