@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -97,11 +96,8 @@ def drawn(batches: Batches, recipe: Recipe, generator: torch.Generator) -> Drawn
 
 def augmented(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
     """Returns images of the same shape, mirrored, moved and erased at random as the recipe says."""
-    if recipe.flip:
-        mirrored = torch.rand(len(images), generator=generator) < 0.5
-        images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(3), images)
-    if recipe.shift:
-        images = _moved(images, recipe.shift, generator)
+    if recipe.flip or recipe.shift:
+        images = _moved(images, recipe, generator)
     return _erased(images, recipe.erase, _numpy_generator(generator)) if recipe.erase else images
 
 
@@ -110,15 +106,18 @@ def _numpy_generator(generator: torch.Generator) -> np.random.Generator:
     return np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
 
 
-def _moved(images: Tensor, reach: int, generator: torch.Generator) -> Tensor:
-    height, width = images.shape[2:]
-    padded = F.pad(images, (reach,) * 4, mode="replicate")
-    moves = torch.randint(0, 2 * reach + 1, (2, len(images)), generator=generator)
-    down = (moves[0][:, None] + torch.arange(height))[:, None, :, None]
-    right = (moves[1][:, None] + torch.arange(width))[:, None, None, :]
-    which = torch.arange(len(images))[:, None, None, None]
-    channel = torch.arange(images.shape[1])[None, :, None, None]
-    return padded[which, channel, down, right]
+def _moved(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
+    """Returns images mirrored, then moved; what comes in from outside is the nearest pixel. One gather for both."""
+    (count, _, height, width), reach = images.shape, recipe.shift
+    mirrored = torch.rand(count, generator=generator) < 0.5 if recipe.flip else None
+    rows, columns = torch.arange(height), torch.arange(width)
+    if reach:
+        moves = torch.randint(-reach, reach + 1, (2, count, 1), generator=generator)
+        rows, columns = (rows + moves[0]).clamp_(0, height - 1), (columns + moves[1]).clamp_(0, width - 1)
+    if mirrored is not None:
+        columns = torch.where(mirrored[:, None], width - 1 - columns, columns)
+    places = (rows.view(-1, height, 1) * width + columns.view(-1, 1, width)).expand(count, height, width)
+    return images.flatten(2).gather(2, places.flatten(1)[:, None].expand(-1, images.shape[1], -1)).view_as(images)
 
 
 def _erased(images: Tensor, share: float, rng: np.random.Generator) -> Tensor:

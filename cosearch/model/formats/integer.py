@@ -37,6 +37,9 @@ _FIT_VALUES = 16384
 _FIT_STEPS = 48
 """Scales that `fit_scale` tries, evenly spaced up to the one that clips nothing."""
 
+_FIT_AT_ONCE = 32768
+"""Values that it rounds in one call."""
+
 
 def codes(x: Tensor, scale: Tensor, bits: int, *, signed: bool = True) -> Tensor:
     """Returns the integer codes of ``x``, as int32 of the same shape.
@@ -131,14 +134,20 @@ def fit_scale(x: Tensor, bits: int, *, signed: bool = True, channels: int = 1) -
         rows = x.detach().reshape(channels, -1)
         rows = thinned(rows, _FIT_VALUES)
         reach = torch.maximum(rows.amax(1, keepdim=True) / high, rows.amin(1, keepdim=True) / min(low, -1))
-        reach = reach.clamp_min(1e-6)
-        best, least = reach.clone(), torch.full_like(reach, math.inf)
-        for index in range(1, _FIT_STEPS + 1):
-            step = reach * (index / _FIT_STEPS)
-            error = (rows / step).clamp_(low, high).round_().mul_(step).sub_(rows).square_().sum(1, keepdim=True)
-            better = error < least
-            best, least = torch.where(better, step, best), torch.where(better, error, least)
-        return best.squeeze(1)
+        shares = torch.arange(1, _FIT_STEPS + 1, dtype=torch.float64).div_(_FIT_STEPS).float()
+        steps = shares.to(rows.device).view(-1, 1, 1) * reach.clamp_min(1e-6)
+        errors = torch.cat([_squares(rows, some, low, high) for some in torch.split(steps, _at_once(rows.numel()))])
+        return steps[:, :, 0].gather(0, errors.argmin(0, keepdim=True)).squeeze(0)
+
+
+def _at_once(values: int) -> int:
+    """Returns how many scales are tried at a time: few calls, on what stays in the caches."""
+    return max(1, _FIT_AT_ONCE // max(values, 1))
+
+
+def _squares(rows: Tensor, steps: Tensor, low: int, high: int) -> Tensor:
+    """Returns the squared errors of rounding ``rows`` by ``steps``, shape (scales, channels, 1): (scales, channels)."""
+    return (rows / steps).clamp_(low, high).round_().mul_(steps).sub_(rows).square_().sum(2)
 
 
 class IntegerQuantizer(Quantizer):
