@@ -148,7 +148,8 @@ def test_a_locked_database(location, tmp_path, impatient):
     Tracker.open(location, **ARGUMENTS)
 
 
-def test_a_database_that_may_only_be_read(fresh_store, tmp_path):
+def test_a_database_that_may_only_be_read(fresh_store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # MLflow makes a folder "file:" where it runs
     shutil.copy(fresh_store / "mlflow.db", tmp_path / "mlflow.db")
     location = locate(tmp_path, f"sqlite:///file:{tmp_path}/mlflow.db?mode=ro&uri=true", {})
     with pytest.raises(TrackingError, match=r"cannot be written \(attempt to write a readonly database\)"):
