@@ -38,13 +38,14 @@ SPREAD_OVER = 500
 
 Floats = NDArray[np.float64]
 
-FLOAT_FIRST = Brief(70, 16, quantise_from=0.75)
+FLOAT_FIRST = Brief(64, 20, calibration=32, read=192, quantise_from=0.9)
 BRIEFS = (
     Brief(20, 64),
     Brief(40, 32, quantise_from=0.75),
-    FLOAT_FIRST,
+    Brief(70, 16, quantise_from=0.75),
     Brief(60, 32, quantise_from=0.75),
     Brief(120, 32, quantise_from=0.75),
+    FLOAT_FIRST,
 )
 FULL = Plan(candidates=60, extra=100, seeds=3, full=400, briefs=BRIEFS, label=FLOAT_FIRST, longer=0, repeats=3)
 QUICK = Plan(
@@ -355,7 +356,8 @@ def page(plan: Plan, found: Measured, table: Sequence[Line], longer: tuple[float
         f"Tau is with the mean of the {plan.seeds} trainings; costs are CPU-seconds a candidate, what is paid once "
         f"shared by {SPREAD_OVER} candidates. Goal: tau of at least {goal:.3f} (0.9 of {others:.3f}) at {budget:.2f} s "
         "(a twentieth of a full training). Short trainings set scales by 64 images and read 256 of the validation "
-        "split. Predictors see candidates whose full trainings they have not learnt (5 folds; "
+        f"split, those of {FLOAT_FIRST.name} by {FLOAT_FIRST.calibration} and {FLOAT_FIRST.read}. Predictors see "
+        "candidates whose full trainings they have not learnt (5 folds; "
         f"{plan.repeats} repeats for the Gaussian process, 1 for others); the best of many is a little flattered by "
         f"the choice. {len(found.extra[0])} further candidates have {plan.label.name} alone.",
         "",
