@@ -258,7 +258,7 @@ def test_keys_of_merged_tokens_are_quantised_with_their_sizes(kind: str, method:
     )
     spec = ModelSpec(task=TASK, patch=4, dim=DIM, blocks=(first, block), token_method=method)
     model = build_model(spec)
-    model(numbers(0, 4, 1, 8, 12))
+    model(numbers(1, 2, 1, 8, 12))  # sets the scales
     quantizer = model.blocks[1].mixer.weigh_quantizer
     seen: list[Tensor] = []
     quantizer.register_forward_hook(lambda m, args, out: seen.extend((args[0], out)))
