@@ -14,7 +14,7 @@ RUN = """
 cosearch: run/1
 name: small
 space: vit_digits_systolic
-seed: 3
+seed: 4
 task: {name: digit-pairs, size: 16}
 evaluators:
   accuracy: {use: trained, options: {recipe: {steps: 4, batch: 16, calibration: 32}}}
