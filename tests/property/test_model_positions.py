@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cosearch.model.positions import wave_positions
@@ -12,6 +12,7 @@ from cosearch.model.positions import wave_positions
 sides = st.integers(1, 16)
 
 
+@settings(deadline=None)
 @given(sides, sides, st.integers(1, 200))
 def test_every_place_has_its_own_and_none_is_long(rows: int, columns: int, dim: int) -> None:
     found = wave_positions(rows, columns, dim)
@@ -22,6 +23,7 @@ def test_every_place_has_its_own_and_none_is_long(rows: int, columns: int, dim: 
         assert apart.min() > 0.05
 
 
+@settings(deadline=None)
 @given(sides, sides, st.integers(1, 100), st.integers(0, 100))
 def test_a_narrow_one_is_the_beginning_of_a_wide_one(rows: int, columns: int, dim: int, more: int) -> None:
     wide = wave_positions(rows, columns, dim + more)
