@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from cosearch.errors import SpecError
 from cosearch.model import VisionTransformer, build_model, calibrate
 from cosearch.model.formats import IntegerQuantizer
+from cosearch.model.positions import wave_positions
 from cosearch.model.tokens import Stream
 from cosearch.spec import BlockSpec, ModelSpec, TaskShape
 from cosearch.workload import OperatorKind, workload
@@ -284,6 +285,14 @@ def test_calibrating_sets_every_scale_from_the_images() -> None:
     first = model.stem.conv.input_quantizer.scale.detach().clone()
     calibrate(model, draw() * 10)
     torch.testing.assert_close(model.stem.conv.input_quantizer.scale.detach(), first * 10, rtol=1e-3, atol=0)
+
+
+def test_places_are_as_large_as_patches_from_the_start() -> None:
+    model = build_model(make_spec())
+    torch.testing.assert_close(model.position[1:], wave_positions(*model.spec.grid, model.spec.dim))
+    patches = model.stem(draw(64))
+    for added in (model.position[1:], model.class_token):
+        assert 0.3 < float(added.detach().square().mean() / patches.detach().square().mean()) < 3
 
 
 def test_training_lowers_the_loss_at_two_bits() -> None:

@@ -36,10 +36,10 @@ and few images give too few values for a higher one to clip any)."""
 _LEAST_REACH = 1e-6
 """Magnitude that all-zero samples are taken to have; that of `cosearch.model.formats.integer`."""
 
-_FIT_VALUES = 16384
+FIT_VALUES = 16384
 """Values that the search looks at for one scale, spread evenly over a larger tensor."""
 
-_FIT_STEPS = 48
+FIT_STEPS = 48
 """Scales that it tries, evenly spaced up to the one that clips nothing."""
 
 _FIT_POWERS = range(-8, 2)
@@ -90,7 +90,7 @@ def _percentile(rows: Tensor) -> Tensor:
 
 
 def _least_squares(rows: Tensor, scale: Tensor, grid: Grid) -> Tensor:
-    rows, widest = thinned(rows, _FIT_VALUES), scale.unsqueeze(1)
+    rows, widest = thinned(rows, FIT_VALUES), scale.unsqueeze(1)
     factors = [2.0**power for power in _FIT_POWERS] if grid.power_scales else _even()
     best, least = widest.clone(), torch.full_like(widest, math.inf)
     for factor in factors:
@@ -102,7 +102,7 @@ def _least_squares(rows: Tensor, scale: Tensor, grid: Grid) -> Tensor:
 
 
 def _even() -> list[float]:
-    return [index / _FIT_STEPS for index in range(1, _FIT_STEPS + 1)]
+    return [index / FIT_STEPS for index in range(1, FIT_STEPS + 1)]
 
 
 def thinned(rows: Tensor, most: int) -> Tensor:

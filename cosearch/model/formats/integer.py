@@ -23,7 +23,14 @@ from torch import Tensor, nn
 from cosearch.errors import SpecError
 from cosearch.formats import number_format
 from cosearch.model.formats.base import Quantizer, refuse_nan
-from cosearch.model.formats.calibration import Calibration, calibrated_scale, check_calibration, thinned
+from cosearch.model.formats.calibration import (
+    FIT_STEPS,
+    FIT_VALUES,
+    Calibration,
+    calibrated_scale,
+    check_calibration,
+    thinned,
+)
 from cosearch.model.formats.grids import code_range, integer_grid
 
 __all__ = ["IntegerQuantizer", "code_range", "codes", "fake_quantize", "fit_scale"]
@@ -31,14 +38,8 @@ __all__ = ["IntegerQuantizer", "code_range", "codes", "fake_quantize", "fit_scal
 _SMALLEST_SCALE = 1e-8
 """A learned scale may step to zero or below; it acts as this small one until its gradient brings it back."""
 
-_FIT_VALUES = 16384
-"""Values that `fit_scale` looks at for one scale, spread evenly over a larger tensor."""
-
-_FIT_STEPS = 48
-"""Scales that `fit_scale` tries, evenly spaced up to the one that clips nothing."""
-
 _FIT_AT_ONCE = 32768
-"""Values that it rounds in one call."""
+"""Values that `fit_scale` rounds in one call."""
 
 
 def codes(x: Tensor, scale: Tensor, bits: int, *, signed: bool = True) -> Tensor:
@@ -132,9 +133,9 @@ def fit_scale(x: Tensor, bits: int, *, signed: bool = True, channels: int = 1) -
     low, high = code_range(bits, signed=signed)
     with torch.no_grad():
         rows = x.detach().reshape(channels, -1)
-        rows = thinned(rows, _FIT_VALUES)
+        rows = thinned(rows, FIT_VALUES)
         reach = torch.maximum(rows.amax(1, keepdim=True) / high, rows.amin(1, keepdim=True) / min(low, -1))
-        shares = torch.arange(1, _FIT_STEPS + 1, dtype=torch.float64).div_(_FIT_STEPS).float()
+        shares = torch.arange(1, FIT_STEPS + 1, dtype=torch.float64).div_(FIT_STEPS).float()
         steps = shares.to(rows.device).view(-1, 1, 1) * reach.clamp_min(1e-6)
         errors = torch.cat([_squares(rows, some, low, high) for some in torch.split(steps, _at_once(rows.numel()))])
         return steps[:, :, 0].gather(0, errors.argmin(0, keepdim=True)).squeeze(0)
