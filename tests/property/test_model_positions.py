@@ -40,6 +40,7 @@ def test_neighbours_are_alike_and_places_far_apart_are_not() -> None:
     found = torch.nn.functional.normalize(wave_positions(1, 8, 64), dim=1)
     alike = (found[:1] @ found.T)[0]
     assert alike[1] > alike[2] > alike[4]
+    assert alike[2:].max() < alike[1], "with short waves alone places a wave apart would be alike"
 
 
 def test_sides_are_told_apart() -> None:

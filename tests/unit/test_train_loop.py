@@ -236,3 +236,16 @@ def test_a_guess_that_costs_as_much_is_refused():
 def test_the_evaluator_refuses_a_wrong_recipe_when_it_is_made():
     with pytest.raises(UserError, match=r"^recipe\.lrate is not a field of a recipe; "):
         Trained({"lrate": 1})
+
+
+def test_moved_images_are_cut_from_ones_with_their_border_drawn_out() -> None:
+    images = torch.randn(40, 2, 5, 7, generator=torch.Generator().manual_seed(0))
+    moved = augmented(images, Recipe(shift=2), torch.Generator().manual_seed(1))
+    wide = F.pad(images, (2,) * 4, mode="replicate")
+    places = [(down, right) for down in range(5) for right in range(5)]
+    found = [
+        [place for place in places if torch.equal(one, large[:, place[0] : place[0] + 5, place[1] : place[1] + 7])]
+        for one, large in zip(moved, wide, strict=True)
+    ]
+    assert all(found)
+    assert {down for (down, _), *_ in found} == {right for (_, right), *_ in found} == set(range(5))
